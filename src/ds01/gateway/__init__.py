@@ -1,0 +1,1 @@
+"""The Docker API gateway: judges every request to the engine and sends on its own, never the client's bytes."""

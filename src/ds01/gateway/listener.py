@@ -1,0 +1,177 @@
+"""Listening sockets: the shared one, and one for each person below /run/ds01/users.
+
+Connections are accepted here and not by asyncio's server: that one unlinks the path of a socket on close (Python 3.13),
+and a socket that systemd or a successor still listens on must keep it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ds01.files import ensure_directory
+
+SHARED: Final = "docker.sock"
+"""Name of the socket that everybody uses, as FileDescriptorName= in its unit."""
+_BACKLOG: Final = 1024
+_ACCEPTED_AT_ONCE: Final = 64
+_FULL_PAUSE_S: Final = 0.2
+_USER: Final = "user-"
+
+Accepted = Callable[[socket.socket, int | None], None]
+
+
+def user_name(uid: int) -> str:
+    """What the socket of a person is called among the sockets handed over."""
+    return f"{_USER}{uid}"
+
+
+def owner_of(name: str) -> int | None:
+    """Whose socket has this name; None for the shared one."""
+    return int(name.removeprefix(_USER)) if name.startswith(_USER) else None
+
+
+def bind(path: Path, mode: int = 0o666) -> socket.socket:
+    """Listen on a path, in place of whatever stale socket is there. Raises OSError."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_dir():
+                # The engine makes one for a container that binds what is not there.
+                path.rmdir()
+            else:
+                path.unlink()
+        listening.bind(str(path))
+        path.chmod(mode)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def bind_user(root: Path, uid: int) -> socket.socket:
+    """Listen for one person: in a directory of root's that nobody else enters. Raises OSError.
+
+    The engine binds this path into containers as root, and follows what it finds there. On the host its owner has no
+    need of it: they use the shared socket.
+    """
+    directory = root / str(uid)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, 0, 0)
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+    return bind(directory / SHARED)
+
+
+class Listener:
+    """Accepts connections on one socket."""
+
+    def __init__(self, name: str, listening: socket.socket) -> None:
+        """Take the socket, which listens: whoever connects waits until `accept`.
+
+        Args:
+            name: What it is called when it is handed over.
+            listening: The socket.
+        """
+        self.name = name
+        self.socket = listening
+        self._accepted: Accepted
+        self._owner = owner_of(name)
+        self._loop = asyncio.get_running_loop()
+        self._resume: asyncio.TimerHandle | None = None
+        listening.setblocking(False)  # noqa: FBT003 - its only argument
+
+    def accept(self, accepted: Accepted) -> None:
+        """Begin to accept: call this with each connection and the person whose socket it is."""
+        self._accepted = accepted
+        self._loop.add_reader(self.socket.fileno(), self._accept)
+
+    def stop(self) -> None:
+        """Accept no more. The path stays, for whoever else listens on it."""
+        if self._resume is not None:
+            self._resume.cancel()
+        self._loop.remove_reader(self.socket.fileno())
+        self.socket.close()
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                connection, _ = self.socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    raise
+                # The backlog holds them; asking again at once would only burn the processor.
+                self._loop.remove_reader(self.socket.fileno())
+                self._resume = self._loop.call_later(_FULL_PAUSE_S, self._again)
+                return
+            connection.setblocking(False)  # noqa: FBT003 - its only argument
+            self._accepted(connection, self._owner)
+
+    def _again(self) -> None:
+        self._loop.add_reader(self.socket.fileno(), self._accept)
+
+
+class Sockets:
+    """All sockets of this process."""
+
+    def __init__(self, directory: Path, users: Path) -> None:
+        """Take where they are.
+
+        Args:
+            directory: Of the shared socket; used only when nobody hands one over.
+            users: Has one directory for each person.
+        """
+        self._directory = directory
+        self._users = users
+        self._listeners: dict[str, Listener] = {}
+        self._accepted: Accepted | None = None
+
+    def open(self, given: dict[str, socket.socket]) -> None:
+        """Take the sockets handed over; the shared one is made if it was not. Raises OSError."""
+        ensure_directory(self._users, mode=0o755)
+        if SHARED not in given:
+            given = {**given, SHARED: bind(self._directory / SHARED)}
+        for name, listening in given.items():
+            self._listeners[name] = Listener(name, listening)
+
+    def accept(self, accepted: Accepted) -> None:
+        """Accept connections from now on, on these and on those to come."""
+        self._accepted = accepted
+        for item in self._listeners.values():
+            item.accept(accepted)
+
+    def path(self, uid: int) -> Path:
+        """Where the socket of a person is, or would be."""
+        return self._users / str(uid) / SHARED
+
+    def ensure(self, uid: int) -> Path:
+        """Return the socket of a person, which listens from now on. Raises OSError."""
+        name = user_name(uid)
+        if name not in self._listeners:
+            self._listeners[name] = Listener(name, bind_user(self._users, uid))
+            if self._accepted is not None:
+                self._listeners[name].accept(self._accepted)
+        return self.path(uid)
+
+    def numbers(self) -> dict[str, int]:
+        """The descriptors to hand over, by name."""
+        return {name: item.socket.fileno() for name, item in self._listeners.items()}
+
+    def stop(self) -> None:
+        """Accept no more."""
+        for item in self._listeners.values():
+            item.stop()
+        self._listeners.clear()

@@ -1,0 +1,5 @@
+"""`python -m ds01.monitor`: the service, as its unit runs it."""
+
+from ds01.monitor.service import main
+
+main()
