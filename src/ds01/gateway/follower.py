@@ -70,4 +70,4 @@ async def _gone(event: dict[str, Any], ownership: Ownership, gpus: Gpus, disk: W
             await disk.ask(lambda: pins.release(token))
     for kind in Kinds:
         if event["Type"] == kind and ownership.known(kind, engine_id):
-            await ownership.removed(kind, engine_id)
+            ownership.destroyed(kind, engine_id)

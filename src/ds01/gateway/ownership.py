@@ -43,6 +43,7 @@ class Ownership:
         self._rows: dict[ObjectKind, dict[str, tuple[str, int | None]]] = {kind: {} for kind in (*Kinds, "image")}
         self._mine: dict[tuple[ObjectKind, int], dict[str, str]] = {}
         """The same by owner: id and engine name."""
+        self._later: set[asyncio.Task[None]] = set()
 
     async def read(self) -> None:
         """Read the ledger; without one, only what carries its owner is somebody's."""
@@ -122,6 +123,22 @@ class Ownership:
                 objects.remove(tx, kind, engine_id)
 
         await self._write(write)
+
+    def destroyed(self, kind: ObjectKind, engine_id: str) -> None:
+        """Note that the engine says that an object is gone; soon, so that nobody waits for disk and ledger.
+
+        Of a volume it may be an old story: its name is its id, and somebody may have made one of that name since.
+        """
+
+        async def noted() -> None:
+            try:
+                await self._missing(kind, engine_id)
+            except Refused as error:
+                log.warning("what is gone is found out later: %s", error)
+
+        task = asyncio.get_running_loop().create_task(noted())
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def put_back(self, reference: str) -> None:
         """Let a name of a registry mean what it meant before an image got it to be pushed. Raises Refused."""

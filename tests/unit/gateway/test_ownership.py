@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,5 +87,32 @@ def test_what_changes_meanwhile_changes_no_list_that_somebody_has(tmp_path: Path
     ownership = Ownership(Ledger(tmp_path / "ledger.db"), Engine("/nowhere"))
     try:
         assert asyncio.run(play(ownership)) == ["a", "b"]
+    finally:
+        ownership.close()
+
+
+class HasOne:
+    """An engine that has one volume, whatever it said of its end."""
+
+    async def get(self, *segments: str) -> SimpleNamespace:
+        return SimpleNamespace(ok=segments == ("volumes", "again"))
+
+
+def test_a_volume_that_was_made_again_outlives_the_news_of_its_end(tmp_path: Path):
+    async def play(ownership: Ownership) -> None:
+        for kind, name in (("volume", "again"), ("volume", "gone"), ("network", "net")):
+            await ownership.note(kind, name, name, 1000)
+        async with ownership.creating(1000):
+            # While somebody makes one nobody can say that it is not there; of what is never made again, at once.
+            for kind, name in (("volume", "again"), ("volume", "gone"), ("network", "net")):
+                ownership.destroyed(kind, name)
+            await asyncio.sleep(0)
+            assert (len(ownership.owned("volume", 1000)), ownership.owned("network", 1000)) == (2, [])
+        await asyncio.wait(ownership._later)
+        assert ownership.owned("volume", 1000) == [("again", "again")]
+
+    ownership = Ownership(Ledger(tmp_path / "ledger.db"), HasOne())
+    try:
+        asyncio.run(play(ownership))
     finally:
         ownership.close()
