@@ -116,7 +116,7 @@ class GatewayHost:
         return [event for event in map(json.loads, lines) if event["type"] == kind]
 
 
-# For code that runs on the host: requests as raw bytes.
+# For code that runs on the host: requests as raw bytes. An answer ends with its connection, so nobody waits so long.
 PRELUDE = f"""
 import os, socket, time
 def connect(path="{SOCKET}"):
@@ -124,7 +124,7 @@ def connect(path="{SOCKET}"):
     sock.settimeout(120)
     sock.connect(path)
     return sock
-def read_all(sock, wait=0.5):
+def read_all(sock, wait=120):
     data = b""
     sock.settimeout(wait)
     try:
@@ -133,7 +133,7 @@ def read_all(sock, wait=0.5):
     except TimeoutError:
         pass
     return data
-def talk(raw, path="{SOCKET}", wait=0.5):
+def talk(raw, path="{SOCKET}", wait=120):
     sock = connect(path)
     sock.sendall(raw)
     try:

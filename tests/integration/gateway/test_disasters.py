@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.gateway.gateway_host import CODE, GatewayHost
+from tests.integration.gateway.gpu_host import until
 
 IMAGE = "ds01-lab/base"
 TABLES = f"{CODE}/tables.json"
@@ -75,7 +76,9 @@ def test_a_locked_ledger_gives_no_gpu_and_stops_nothing_else(gateway: GatewayHos
     finally:
         gateway.host.sh("systemctl stop locker")
     # What could not be written is known all the same, also to the next process.
+    before = gateway.main_pid()
     gateway.host.sh("systemctl reload gw.service")
+    assert until(lambda: gateway.main_pid() != before)
     assert gateway.sh("alice", "docker rm new") == "new\n"
 
 
@@ -111,11 +114,14 @@ def main():
 """
     streams = [
         gateway.start("alice", command)
-        for command in ("docker exec box sleep 600", "docker logs -f box", "docker exec -i box cat", "docker events")
-    ]
+        for command in (
+            "docker exec box sh -c 'echo begun; exec sleep 600'", "docker logs -f box",
+            "docker exec -i box sh -c 'echo begun; exec cat'", "docker events",
+        )
+    ]  # fmt: skip
     # One that begins to listen after the engine is back would listen for ever.
-    while not select.select([streams[-1].stdout], [], [], 0.2)[0]:
-        gateway.run("alice", "docker", "exec", "box", "true")
+    while len(select.select([stream.stdout for stream in streams], [], [], 0.2)[0]) < len(streams):
+        gateway.run("alice", "docker", "exec", "box", "sh", "-c", "echo logged >/proc/1/fd/1")
     gateway.host.sh("kill -9 $(systemctl show -P MainPID docker)")
     for stream in streams:
         stream.wait(timeout=120)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.integration.gateway.gateway_host import CODE, GatewayHost
+from tests.integration.gateway.gpu_host import until
 
 IMAGE = "ds01-lab/base"
 SERVE = "mkdir -p /w; echo here >/w/index.html; exec busybox httpd -f -p 80 -h /w"
@@ -81,6 +82,8 @@ def test_the_own_bridge_looks_like_the_engines(gateway: GatewayHost):
     assert len(set(said.splitlines())) == 1, said
     # If it is gone all the same, it is made again.
     gateway.host.sh(f"docker rm -f web._.{gateway.uid['bob']}; docker network rm bridge._.{gateway.uid['bob']}")
+    # Until then it is the engine's that bob is shown.
+    assert until(lambda: gateway.run("bob", "docker", "network", "inspect", "bridge", check=False).returncode == 0)
     gateway.run("bob", "docker", "run", "--rm", IMAGE, "true")
 
 
@@ -137,7 +140,8 @@ def test_when_addresses_run_out_it_is_said(gateway: GatewayHost):
         status, detail = addresses(gateway)
         assert (status, detail.strip().endswith("networks, and addresses for about 31")) == ("warning", True)
     finally:
-        gateway.host.sh("docker network prune -f")
+        # Not everybody's own: the next test may need them before the gateway has seen that they are gone.
+        gateway.host.sh("docker network prune -f --filter label!=ds01.default")
 
 
 def test_the_engines_bridge_is_nobodys_by_its_id_either(gateway: GatewayHost):
