@@ -22,10 +22,10 @@ from lab.process import ROOT
 CUT_EVERY = 6
 
 # Everything that a deployment may change, with content: what a refused run must leave alone.
-# Without databases and samples, which the host's own services write all the time.
+# Without databases, samples and what the jobs noted, which the host's own services write at any time.
 FINGERPRINT = (
     "find /etc /opt /usr/local /var/lib/ds01 -type f -not -name '*.db*' -not -path '/var/lib/ds01/monitor/*'"
-    " -exec sha256sum {} + 2>/dev/null | sort -k 2"
+    " -not -path '/var/lib/ds01/enforce/*' -exec sha256sum {} + 2>/dev/null | sort -k 2"
 )
 
 

@@ -196,8 +196,15 @@ def notices(*, dry_run: bool, as_json: bool) -> int:
 def ledger_backup(*, as_json: bool) -> int:
     """Make a copy of the ledger; the last seven are kept."""
     from ds01.enforce import ledger  # noqa: PLC0415 - as above
+    from ds01.ledger import LedgerMissingError  # noqa: PLC0415 - as above
 
-    return _say([f"copied to {ledger.copy()}"], [], as_json=as_json)
+    try:
+        made = ledger.copy()
+    except LedgerMissingError as error:
+        # Until what keeps the ledger has made one.
+        click.echo(f"nothing done: {error}", err=True)
+        return OK
+    return _say([f"copied to {made}"], [], as_json=as_json)
 
 
 @enforce.command()

@@ -10,7 +10,7 @@ from typing import Final
 from ds01.engine.api import Engine
 from ds01.ledger import Ledger, disk, objects
 from ds01.lifecycle.acts import Outcome
-from ds01.lifecycle.passes import Place
+from ds01.lifecycle.passes import Place, wait_for_engine
 from ds01.monitor.disk import measure
 from ds01.policy.units import rounded_size
 
@@ -19,7 +19,7 @@ _MEASURE_S: Final = 270.0
 
 
 def account(place: Place | None = None, *, dry_run: bool = False) -> Outcome:
-    """Measure what everybody has, and keep it.
+    """Wait a while for the engine, measure what everybody has, and keep it.
 
     Raises:
         EngineUnavailableError: It cannot be measured: the last measurement counts.
@@ -29,6 +29,7 @@ def account(place: Place | None = None, *, dry_run: bool = False) -> Outcome:
     with Ledger(where.ledger, clock=where.clock) as ledger:
         with ledger.read() as view:
             owners = {(row.kind, row.engine_id): row.uid for row in objects.listing(view)}
+        wait_for_engine(Engine(where.engine), where.patience_s)
         found = measure(Engine(where.engine, timeout=_MEASURE_S), owners)
         if not dry_run:
             with ledger.transaction() as tx:

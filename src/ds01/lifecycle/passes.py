@@ -250,7 +250,12 @@ def opened(place: Place | None) -> Iterator[tuple[Place, Ledger, Engine, dict[st
     where = place or Place()
     with Ledger(where.ledger, clock=where.clock) as ledger:
         engine = Engine(where.engine)
-        deadline = time.monotonic() + where.patience_s
-        while not engine.answers() and time.monotonic() < deadline:
-            time.sleep(_AGAIN_S)
+        wait_for_engine(engine, where.patience_s)
         yield where, ledger, engine, where.tables(where.policy)
+
+
+def wait_for_engine(engine: Engine, patience_s: float) -> None:
+    """Wait until an engine that is being restarted answers; whoever asks it next finds out if it does not."""
+    deadline = time.monotonic() + patience_s
+    while not engine.answers() and time.monotonic() < deadline:
+        time.sleep(_AGAIN_S)
