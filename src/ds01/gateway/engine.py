@@ -24,7 +24,7 @@ _ANSWER_S: Final = 110.0
 own commands wait 120."""
 _ANSWER_MAX: Final = 64 << 20
 """Bytes of a JSON answer: an inspect of thousands of containers is below."""
-_VERSION_S: Final = 60.0
+_GREETING_S: Final = 60.0
 
 Headers = Iterable[tuple[str, str]]
 
@@ -162,19 +162,32 @@ class Engine:
         """Remember where it listens."""
         self._path = str(path)
         self._idle: deque[Wire] = deque()
-        self._version: Version | None = None
-        self._version_until = 0.0
+        self._greeted: tuple[Answer, Version] | None = None
+        self._greeted_until = 0.0
 
     async def version(self) -> Version:
         """The newest API version that both the engine and our tables know. Raises EngineGone."""
-        if self._version is None or time.monotonic() > self._version_until:
-            answer = await self.ask("GET", "/_ping")
-            major, _, minor = (answer.head.get("api-version") or "").partition(".")
-            if not answer.ok or not major.isdigit() or not minor.isdigit():
-                raise EngineGone("it does not say its API version")
-            self._version = min(NEWEST, (int(major), int(minor)))
-            self._version_until = time.monotonic() + _VERSION_S
-        return self._version
+        return (self._kept() or await self._greet())[1]
+
+    async def greeting(self) -> Answer:
+        """The engine's answer to a ping, of the last minute as long as it is there. Raises EngineGone.
+
+        Every command of a client begins with one, to learn what does not change while the engine runs.
+        """
+        there = bool(self._idle) and self._idle[-1].silent()
+        return ((self._kept() if there else None) or await self._greet())[0]
+
+    def _kept(self) -> tuple[Answer, Version] | None:
+        return self._greeted if time.monotonic() < self._greeted_until else None
+
+    async def _greet(self) -> tuple[Answer, Version]:
+        answer = await self.ask("GET", "/_ping")
+        major, _, minor = (answer.head.get("api-version") or "").partition(".")
+        if not answer.ok or not major.isdigit() or not minor.isdigit():
+            raise EngineGone("it does not say its API version")
+        self._greeted = answer, min(NEWEST, (int(major), int(minor)))
+        self._greeted_until = time.monotonic() + _GREETING_S
+        return self._greeted
 
     async def get(self, *segments: str, query: Iterable[tuple[str, str]] = (), headers: Headers = ()) -> Answer:
         """Ask for something by its path. Raises EngineGone."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ds01.gateway import answers, body, jsonbody, target
 from ds01.gateway.conversation import DROPPED_MAX, LARGE, Conversation
-from ds01.gateway.engine import Call, EngineGone, EngineSaid, Headers
+from ds01.gateway.engine import Answer, Call, EngineGone, EngineSaid, Headers
 from ds01.gateway.head import ResponseHead
 from ds01.gateway.pump import pour, tunnel
 from ds01.gateway.wire import Wire
@@ -148,6 +148,11 @@ class Exchange(Conversation):
                 # The engine had enough of it; what the client still sends is nobody's.
                 pump.cancel()
             call.finish()
+
+    async def repeat(self, answer: Answer) -> None:
+        """Send an answer that the engine gave before to a request without a body."""
+        await self._read_body(DROPPED_MAX)
+        await self._send(answer.head.status, answers.passed(answer.head), answer.content)
 
     async def _upload(self, call: Call, look: Look | None) -> None:
         await self._send_continue()

@@ -215,3 +215,35 @@ def test_a_connection_with_half_an_upload_is_not_used_again(serve: Callable[[Beh
 
     run(server, test)
     assert server.asked == [(1, "PUT /archive"), (2, "POST /next")]
+
+
+def test_a_greeting_is_asked_for_once_while_the_engine_is_there(serve: Callable[[Behaviour], Server]):
+    left = threading.Event()
+
+    def greeting(connection: socket.socket, number: int) -> bool:
+        del number
+        connection.sendall(b"HTTP/1.1 200 OK\r\nApi-Version: 1.45\r\nContent-Length: 2\r\n\r\nOK")
+        if len(server.asked) == 1:
+            return True
+        connection.shutdown(socket.SHUT_RDWR)
+        left.set()
+        return False
+
+    server = serve(greeting)
+
+    async def test(engine: Engine) -> None:
+        for _ in range(3):
+            assert ((await engine.greeting()).content, await engine.version()) == (b"OK", (1, 45))
+        assert server.asked == [(1, "GET /_ping")]
+        await engine.ask("GET", "/last")
+        assert left.wait(60)
+        left.clear()
+        # Who wants to know whether it is there hears it from the engine itself, or that it is gone.
+        assert (await engine.greeting()).ok
+        assert server.asked[1:] == [(1, "GET /last"), (2, "GET /_ping")]
+        assert left.wait(60)
+        server.path.unlink()
+        with pytest.raises(EngineGone):
+            await engine.greeting()
+
+    run(server, test)

@@ -29,7 +29,7 @@ from ds01.gateway.routes import Kind
 Handler = Callable[[Exchange, Ownership], Awaitable[None]]
 
 HANDLERS: Final[dict[str, Handler]] = {
-    "ping": system.passed,
+    "ping": system.ping,
     "version": system.version,
     "info": system.info,
     "events": system.events,

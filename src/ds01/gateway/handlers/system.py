@@ -30,10 +30,10 @@ _EVENT_FILTERS: Final = (
 )  # fmt: skip
 
 
-async def passed(exchange: Exchange, ownership: Ownership) -> None:
-    """Forward as it is: nothing in it is anybody's."""
+async def ping(exchange: Exchange, ownership: Ownership) -> None:
+    """Answer as the engine does."""
     del ownership
-    await exchange.forward(exchange.where.segments, exchange.query)
+    await exchange.repeat(await exchange.engine.greeting())
 
 
 async def version(exchange: Exchange, ownership: Ownership) -> None:
