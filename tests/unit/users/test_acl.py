@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from ds01.storage import acl
+from lab.packages import install
 
 USERS = {"root": 0, "games": 5}
 GROUPS = {"video": 44, "audio": 29}
 
 
 def test_the_tool_reads_what_we_write(tmp_path: Path):
+    if not shutil.which("getfacl"):
+        install("acl")
     rights = acl.parse(["group:video:rwx", "u:games:r-x", "g:audio:---"], 0o2750, USERS, GROUPS)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
