@@ -11,6 +11,9 @@ from lab.process import LabError, run, say, stream
 
 _LABEL = "ds01.lab"
 _BOOT_SECONDS = 300.0
+# As long as systemd itself waits for what does not end.
+_SHUTDOWN_SECONDS = 90
+_REMOVAL_SECONDS = 120.0
 
 # Each option has been tried against the alternatives:
 # - a private cgroup namespace: in the machine's own, the inner engine puts containers outside the tree systemd limits;
@@ -68,10 +71,20 @@ def up(name: str) -> None:
 
 
 def down(name: str) -> None:
-    """Remove the host with all that is in it."""
-    if exists(name):
-        say(f"{name}: removing the host")
-        run(["docker", "rm", "--force", "--volumes", name])
+    """Remove the host with all that is in it.
+
+    Raises:
+        LabError: It cannot be removed.
+    """
+    if not exists(name):
+        return
+    say(f"{name}: removing the host")
+    end = time.monotonic() + _REMOVAL_SECONDS
+    # The engine waits twelve seconds for the end of all processes: on a busy machine some are on their way out then.
+    while (done := run(["docker", "rm", "--force", "--volumes", name], check=False)).returncode != 0 and exists(name):
+        if time.monotonic() > end:
+            raise LabError(f"{name}: cannot be removed: {done.stderr.strip()}")
+        time.sleep(1)
 
 
 def reboot(name: str) -> None:
@@ -80,7 +93,8 @@ def reboot(name: str) -> None:
     Raises:
         LabError: It does not come back.
     """
-    run(["docker", "restart", name])
+    # Without a limit of its own it would be the end of all processes at once where ten seconds are not enough.
+    run(["docker", "restart", "-t", str(_SHUTDOWN_SECONDS), name])
     _wait(name)
 
 

@@ -47,6 +47,8 @@ def bring(unit: str, steps: list[str]) -> None:
 def end(unit: str) -> None:
     """Stop a service and do not start it at boot. Raises ApplyError."""
     _systemctl("disable", "--now", unit)
+    # systemd lists one that failed for ever, also without its file.
+    run(["systemctl", "--quiet", "reset-failed", unit])
 
 
 def runs_installed(unit: str) -> bool:
