@@ -117,9 +117,10 @@ def look_around(module: AnsibleModule, me: lease.Holder) -> dict:
 
 def begin(module: AnsibleModule, me: lease.Holder) -> dict:
     """Note that this deployment is under way, unless another one is."""
-    refusals = [] if OTHER_RUN in module.params["accept"] else others(me, module.params["run"]["alive"])
-    if not refusals and not module.check_mode:
-        lease.take(me)
+    with lease.undisturbed():
+        refusals = [] if OTHER_RUN in module.params["accept"] else others(me, module.params["run"]["alive"])
+        if not refusals and not module.check_mode:
+            lease.take(me)
     return {"changed": False, **_verdict(refusals)}
 
 

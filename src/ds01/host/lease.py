@@ -6,9 +6,12 @@ that died is recognised at once by the controller it came from, and from any oth
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
@@ -43,6 +46,18 @@ def other(me: Holder, alive: Collection[str], path: Path = LEASE, now: float | N
     if holder["machine"] == me["machine"]:
         return holder if holder["process"] in alive else None
     return holder if (time.time() if now is None else now) - holder["since"] < STALE_S else None
+
+
+@contextlib.contextmanager
+def undisturbed(path: Path = LEASE) -> Iterator[None]:
+    """Let no other deployment look and take between our look and our taking."""
+    # The directory: a lock file of its own would have to stay.
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def take(me: Holder, path: Path = LEASE) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ds01.host import lease
@@ -53,3 +55,19 @@ def test_a_damaged_lease_is_nobodys(tmp_path: Path):
     for text in ("", "{", "[]", '{"machine": "x"}', '{"machine":"a","process":"b","user":"c","since":"soon"}'):
         path.write_text(text, encoding="utf-8")
         assert lease.other(ME, [], path) is None
+
+
+def test_of_many_that_begin_at_once_one_does(tmp_path: Path):
+    path, together = tmp_path / "lease", threading.Barrier(8)
+    runs = [lease.Holder(machine="desk boot-1", process=f"{number}:1", user="ann", since=1.0) for number in range(8)]
+
+    def begin(me: lease.Holder) -> bool:
+        together.wait(60)
+        with lease.undisturbed(path):
+            free = lease.other(me, [run["process"] for run in runs], path) is None
+            if free:
+                lease.take(me, path)
+        return free
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        assert sum(pool.map(begin, runs)) == 1
