@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ds01 import events
 from ds01.allocator.answers import instant
 from ds01.enforce.evict import evict
-from ds01.ledger import Ledger, LedgerError, LedgerMissingError, lifecycle, permits
+from ds01.ledger import JOB_DEADLINE_S, Ledger, LedgerError, LedgerMissingError, lifecycle, permits
 from ds01.ledger.permits import BARE_METAL, Permit
 from ds01.slices.devices import converge_devices, granted_uids
 
@@ -57,7 +57,7 @@ def enforce_grants(
         LedgerError: The ledger cannot be used.
         OSError: A file could not be read or written.
     """
-    with Ledger(ledger_path) as ledger, ledger.transaction(keep=not dry_run) as tx:
+    with Ledger(ledger_path, deadline_s=JOB_DEADLINE_S) as ledger, ledger.transaction(keep=not dry_run) as tx:
         turn = _turn(tx)
     if not dry_run:
         for one in turn.over:

@@ -15,7 +15,7 @@ from ds01.cdi.files import SpecFiles
 from ds01.enforce.displace import Displacer
 from ds01.enforce.restart import Restarter
 from ds01.engine.api import Engine, EngineUnavailableError
-from ds01.ledger import LEDGER, Ledger, LedgerCorruptError, recovery
+from ds01.ledger import JOB_DEADLINE_S, LEDGER, Ledger, LedgerCorruptError, recovery
 from ds01.ledger.backup import BACKUPS, back_up
 from ds01.ledger.specs import LeasedSpecs
 from ds01.policy import DEFAULT_PATH
@@ -146,7 +146,7 @@ def copy(place: Place | None = None) -> Path:
     """
     place = place or Place()
     try:
-        with Ledger(place.ledger) as ledger:
+        with Ledger(place.ledger, deadline_s=JOB_DEADLINE_S) as ledger:
             return back_up(ledger, place.backups)
     except LedgerCorruptError:
         recovery.ensure(place.ledger, place.backups, deep=True)

@@ -18,10 +18,11 @@ from .errors import (
     LedgerVersionError,
 )
 from .migrate import create
-from .store import DEADLINE_S, LEDGER, Ledger, Transaction, View
+from .store import DEADLINE_S, JOB_DEADLINE_S, LEDGER, Ledger, Transaction, View
 
 __all__ = [
     "DEADLINE_S",
+    "JOB_DEADLINE_S",
     "LEDGER",
     "Clock",
     "DeviceTakenError",

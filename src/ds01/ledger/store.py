@@ -35,6 +35,8 @@ from .turn import Turn
 LEDGER: Final = Path("/var/lib/ds01/ledger.db")
 DEADLINE_S: Final = 5.0
 """Seconds a transaction may take, its wait included: what somebody at a terminal waits without wondering."""
+JOB_DEADLINE_S: Final = 60.0
+"""Likewise for a job that runs by itself: one that gave up on a slow disk would count as failed until its next time."""
 _STEPS_BETWEEN_LOOKS: Final = 20_000
 """Virtual machine instructions of SQLite between two looks at the deadline: about a millisecond."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from ds01.engine.api import Engine
-from ds01.ledger import Ledger, disk, objects
+from ds01.ledger import JOB_DEADLINE_S, Ledger, disk, objects
 from ds01.lifecycle.acts import Outcome
 from ds01.lifecycle.passes import Place, wait_for_engine
 from ds01.monitor.disk import measure
@@ -26,7 +26,7 @@ def account(place: Place | None = None, *, dry_run: bool = False) -> Outcome:
         LedgerError: The ledger cannot be used.
     """
     where = place or Place()
-    with Ledger(where.ledger, clock=where.clock) as ledger:
+    with Ledger(where.ledger, clock=where.clock, deadline_s=JOB_DEADLINE_S) as ledger:
         with ledger.read() as view:
             owners = {(row.kind, row.engine_id): row.uid for row in objects.listing(view)}
         wait_for_engine(Engine(where.engine), where.patience_s)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from ds01.engine.api import Engine
 from ds01.ledger import (
+    JOB_DEADLINE_S,
     LEDGER,
     Clock,
     Ledger,
@@ -248,7 +249,7 @@ def _demand(view: View) -> float:
 def opened(place: Place | None) -> Iterator[tuple[Place, Ledger, Engine, dict[str, Any]]]:
     """Open the ledger, and wait a while for the engine; what `idle` raises is raised here."""
     where = place or Place()
-    with Ledger(where.ledger, clock=where.clock) as ledger:
+    with Ledger(where.ledger, clock=where.clock, deadline_s=JOB_DEADLINE_S) as ledger:
         engine = Engine(where.engine)
         wait_for_engine(engine, where.patience_s)
         yield where, ledger, engine, where.tables(where.policy)

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from ds01 import events
 from ds01.engine.api import Engine
-from ds01.ledger import LEDGER, Clock, Ledger, LedgerError, Transaction, messages, objects, system_clock
+from ds01.ledger import JOB_DEADLINE_S, LEDGER, Clock, Ledger, LedgerError, Transaction, messages, objects, system_clock
 from ds01.ledger.lifecycle import Notice
 from ds01.ledger.messages import Entry
 from ds01.lifecycle.acts import Outcome
@@ -93,7 +93,7 @@ class _Pass:
         self._said = threading.Lock()
 
     def run(self, *, dry_run: bool) -> Outcome:
-        with Ledger(self._place.ledger, clock=self._place.clock) as ledger:
+        with Ledger(self._place.ledger, clock=self._place.clock, deadline_s=JOB_DEADLINE_S) as ledger:
             with ledger.read() as view:
                 seen = near.look(view, self._tables)
             unowned = strangers(history.read_latest(self._place.latest))
@@ -150,7 +150,7 @@ class _Pass:
             return
         deadline = time.monotonic() + self._place.begin_s
         try:
-            with Ledger(self._place.ledger, clock=self._place.clock) as ledger:
+            with Ledger(self._place.ledger, clock=self._place.clock, deadline_s=JOB_DEADLINE_S) as ledger:
                 for entries in due:
                     if time.monotonic() > deadline or not self._try(ledger, channel, way, entries):
                         break
