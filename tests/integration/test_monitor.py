@@ -131,7 +131,7 @@ def test_one_that_hangs_with_the_driver_is_started_anew(host: LabHost) -> None:
         first = until(host, lambda found: found["devices"])
         host.run("nvmlsim", "driver", "hang")
         host.sh(f"{restarts}; exit 1")
-        assert "watchdog" in host.sh("journalctl --unit=mon-watched --output=cat").lower()
+        assert "watchdog" in host.sh("journalctl --sync; journalctl --unit=mon-watched --output=cat").lower()
         host.run("nvmlsim", "driver", "wake")
         until(host, lambda found: found["devices"] and found["at"] > first["at"])
     finally:
