@@ -64,10 +64,11 @@ async def _gone(event: dict[str, Any], ownership: Ownership, gpus: Gpus, disk: W
     if event["Action"] == "die":
         gpus.ended()
         return
+    # First, for its name may be that of the next one already.
+    for kind in Kinds:
+        if event["Type"] == kind and ownership.known(kind, engine_id):
+            ownership.destroyed(kind, engine_id)
     if event["Type"] == "container":
         gpus.removed(engine_id)
         if token := str(event["Actor"]["Attributes"].get(mounts.LABEL, "")):
             await disk.ask(lambda: pins.release(token))
-    for kind in Kinds:
-        if event["Type"] == kind and ownership.known(kind, engine_id):
-            ownership.destroyed(kind, engine_id)
