@@ -269,7 +269,7 @@ def test_a_shell_for_once_at_a_terminal(lab: GpuHost, do: Commands):
     two.type("exit 5\n")
     assert two.close() == 5
     assert until(lambda: (do.containers(), lab.leases()) == ([], []))
-    busy = Terminal(do.gateway, "alice", "ds01-run", "--cpu-only", SHELL, "bash", "-c", "echo begun; sleep 600")
+    busy = Terminal(do.gateway, "alice", "ds01-run", "--cpu-only", SHELL, "bash", "-c", "echo begun; exec sleep 600")
     busy.see("begun")
     busy.type("\x03")
     assert busy.close() == 130

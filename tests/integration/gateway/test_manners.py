@@ -36,8 +36,9 @@ class Typed:
         until = time.monotonic() + within
         while time.monotonic() < until:
             line = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.seen).rsplit("\n", 1)[-1]
-            # What is written in pieces may end like this for a moment.
-            if line.endswith(": ") and not select.select([self.fd], [], [], 0.05)[0]:
+            # What is written in pieces may end like this for a moment, and for longer where its writer has to wait
+            # for a processor; whoever asks sleeps.
+            if line.endswith(": ") and not select.select([self.fd], [], [], 0.05)[0] and self.sleeps():
                 self.told, self.seen = self.told + self.seen, ""
                 return line.strip("\r")
             if line.endswith("$ ") or "\x1b[?1049h" in self.seen:
@@ -51,6 +52,9 @@ class Typed:
                 self.told, self.seen = self.told + self.seen, ""
                 return None
         raise AssertionError(("neither a question nor the end", self.told, self.seen))
+    def sleeps(self):
+        with open(f"/proc/{self.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "S"
     def answer(self, asked):
         self.told = ""
         text = "y" if asked.endswith("[y/N]: ") else "" if asked.endswith("]: ") else "words"
@@ -235,7 +239,8 @@ def typed(words, columns, known):
         os.execvpe(words[0], words, known)
     seen = b""
     while True:
-        if seen.endswith(b": ") and not select.select([terminal], [], [], 2)[0]:
+        # Python takes no notice of one between the writing of a prompt and the first look at the keyboard.
+        while seen.endswith((b": ", b"^C")) and not select.select([terminal], [], [], 5)[0]:
             os.write(terminal, b"\\x03")
         try:
             seen += os.read(terminal, 1 << 16)

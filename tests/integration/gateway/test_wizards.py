@@ -83,7 +83,7 @@ def test_never_logged_in_to_a_running_container_with_hints_for_vscode(do: Comman
         (r"code --remote ssh-remote\+lab " + re.escape(f"{home(user)}/workspace/birds"), None),
         (r"`container attach birds` opens a shell.*\r\n", None),
     ):
-        said += one.see(question, within_s=60)
+        said += one.see(question)
         if answer is not None:
             one.type(f"{answer}\n")
     one.type("container attach birds\n")
