@@ -18,6 +18,8 @@ from typing import Any, Final, TypedDict
 from .. import files
 
 LEASE: Final = Path("/run/ds01-deployment.json")
+_LOCK: Final = Path("/root")
+"""A directory, for a lock file would have to stay; which only root can open, so that nobody else can hold the lock."""
 STALE_S: Final = 3600
 """Seconds after which a run from another controller no longer counts: several times what a first deployment takes."""
 
@@ -49,10 +51,9 @@ def other(me: Holder, alive: Collection[str], path: Path = LEASE, now: float | N
 
 
 @contextlib.contextmanager
-def undisturbed(path: Path = LEASE) -> Iterator[None]:
+def undisturbed(lock: Path = _LOCK) -> Iterator[None]:
     """Let no other deployment look and take between our look and our taking."""
-    # The directory: a lock file of its own would have to stay.
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(lock, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         yield

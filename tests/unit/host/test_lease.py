@@ -63,7 +63,7 @@ def test_of_many_that_begin_at_once_one_does(tmp_path: Path):
 
     def begin(me: lease.Holder) -> bool:
         together.wait(60)
-        with lease.undisturbed(path):
+        with lease.undisturbed(tmp_path):
             free = lease.other(me, [run["process"] for run in runs], path) is None
             if free:
                 lease.take(me, path)
