@@ -148,6 +148,7 @@ class Policy:
         done = subprocess.run(
             [
                 Path(sys.executable).parent / "ansible-playbook",
+                "--inventory=lab/inventory/shared.yml",
                 f"--inventory={scenario / 'inventory' / 'hosts.yml'}",
                 f"--extra-vars=ds01_policy_file={self.path}",
                 "--tags=policy,slices",

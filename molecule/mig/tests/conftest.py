@@ -112,6 +112,7 @@ def play(tmp_path):
         return subprocess.run(
             [
                 Path(sys.executable).parent / "ansible-playbook",
+                "--inventory=lab/inventory/shared.yml",
                 f"--inventory={scenario / 'inventory' / 'hosts.yml'}",
                 f"--extra-vars=ds01_policy_file={policy}",
                 *arguments,

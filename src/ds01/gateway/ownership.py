@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
@@ -43,7 +44,9 @@ class Ownership:
         self._rows: dict[ObjectKind, dict[str, tuple[str, int | None]]] = {kind: {} for kind in (*Kinds, "image")}
         self._mine: dict[tuple[ObjectKind, int], dict[str, str]] = {}
         """The same by owner: id and engine name."""
-        self._later: set[asyncio.Task[None]] = set()
+        self._gone: deque[tuple[ObjectKind, str]] = deque()
+        """What the ledger still says to be there."""
+        self._noting: asyncio.Task[None] | None = None
 
     async def read(self) -> None:
         """Read the ledger; without one, only what carries its owner is somebody's."""
@@ -98,7 +101,7 @@ class Ownership:
             return found
         # Somebody else may have written to the ledger: the reconciler adopts, another gateway process drains.
         for row in await self._known_to_ledger(lambda: self._listing(kind, uid)):
-            if row.engine_id not in self._rows[kind]:
+            if row.engine_id not in self._rows[kind] and (kind, row.engine_id) not in self._gone:
                 self._put(kind, row.engine_id, row.name, row.uid)
         if (found := self._find(kind, typed, uid)) is None:
             raise not_found(kind, typed)
@@ -129,16 +132,11 @@ class Ownership:
 
         Of a volume it may be an old story: its name is its id, and somebody may have made one of that name since.
         """
-
-        async def noted() -> None:
-            try:
-                await self._missing(kind, engine_id)
-            except Refused as error:
-                log.warning("what is gone is found out later: %s", error)
-
-        task = asyncio.get_running_loop().create_task(noted())
-        self._later.add(task)
-        task.add_done_callback(self._later.discard)
+        if kind != "volume":
+            self._drop(kind, engine_id)
+        self._gone.append((kind, engine_id))
+        if self._noting is None or self._noting.done():
+            self._noting = asyncio.get_running_loop().create_task(self._note_gone())
 
     async def put_back(self, reference: str) -> None:
         """Let a name of a registry mean what it meant before an image got it to be pushed. Raises Refused."""
@@ -178,6 +176,16 @@ class Ownership:
     def close(self) -> None:
         """Let go of the thread."""
         self._workers.close()
+
+    async def _note_gone(self) -> None:
+        # One after the other: hundreds at a time would take all the places in which others' questions wait.
+        while self._gone:
+            try:
+                await self._missing(*self._gone[0])
+            except Refused as error:
+                log.warning("what is gone is found out later: %s", error)
+            finally:
+                self._gone.popleft()
 
     async def _missing(self, kind: ObjectKind, engine_id: str) -> None:
         """Note that an object is gone, unless it is a volume, noted before it is made, that came to be meanwhile."""

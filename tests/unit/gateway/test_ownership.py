@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from ds01.engine.owners import SUFFIX
 from ds01.gateway.engine import Engine
 from ds01.gateway.ownership import Ownership
 from ds01.gateway.refusals import Refused
-from ds01.ledger import Ledger
+from ds01.ledger import Ledger, create
 
 # Ids that begin alike, and names that read like the beginning of one.
 IDS = st.sampled_from([f"{start}{'0' * 58}" for start in ("abc123", "abc124", "abd000", "c0ffee")])
@@ -108,10 +109,36 @@ def test_a_volume_that_was_made_again_outlives_the_news_of_its_end(tmp_path: Pat
                 ownership.destroyed(kind, name)
             await asyncio.sleep(0)
             assert (len(ownership.owned("volume", 1000)), ownership.owned("network", 1000)) == (2, [])
-        await asyncio.wait(ownership._later)
+        assert ownership._noting is not None
+        await ownership._noting
         assert ownership.owned("volume", 1000) == [("again", "again")]
 
     ownership = Ownership(Ledger(tmp_path / "ledger.db"), HasOne())
+    try:
+        asyncio.run(play(ownership))
+    finally:
+        ownership.close()
+
+
+def test_when_hundreds_go_at_once_the_ledger_still_answers_and_hears_of_each(tmp_path: Path):
+    names = [f"{number:064x}" for number in range(300)]
+    create(tmp_path / "ledger.db")
+
+    async def play(ownership: Ownership) -> None:
+        for name in names:
+            await ownership.note("container", name, f"{name}{SUFFIX}1000", 1000)
+        for name in names[:-1]:
+            ownership.destroyed("container", name)
+        # What the ledger was not told yet is gone all the same, and others have their answer.
+        with pytest.raises(Refused):
+            await ownership.resolve("container", names[1], 1000)
+        assert ownership.owned("container", 1000) == [(names[-1], f"{names[-1]}{SUFFIX}1000")]
+        assert len(await ownership._known_to_ledger(ownership._listing)) > 1
+        assert ownership._noting is not None
+        await ownership._noting
+        assert [row.engine_id for row in await ownership._known_to_ledger(ownership._listing)] == names[-1:]
+
+    ownership = Ownership(Ledger(tmp_path / "ledger.db"), Engine("/nowhere"))
     try:
         asyncio.run(play(ownership))
     finally:
