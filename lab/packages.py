@@ -23,4 +23,5 @@ def install(*packages: str) -> None:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with alone(CACHE / "apt.lock"):
         run(["apt-get", "update", "-qq"], env=env)
-        run(["apt-get", "install", "-qq", "-y", *packages], env=env)
+        # The machine's own upgrades may be at it.
+        run(["apt-get", "install", "-qq", "-y", "-o", "DPkg::Lock::Timeout=300", *packages], env=env)

@@ -250,9 +250,15 @@ class Engine:
     def give_back(self, wire: Wire, *, clean: bool) -> None:
         """Keep a connection for the next request, or close it."""
         if clean and len(self._idle) < _IDLE_MAX:
+            wire.on_eof = self._forget_greeting
             self._idle.append(wire)
         else:
+            self._forget_greeting()
             wire.abort()
+
+    def _forget_greeting(self) -> None:
+        # A connection that ends may do so with the engine: when it is back it may be another one.
+        self._greeted_until = 0.0
 
     def close(self) -> None:
         """Close the connections that wait."""
@@ -264,8 +270,10 @@ class Engine:
         # nothing is ever sent twice.
         while self._idle:
             wire = self._idle.pop()
+            wire.on_eof = None
             if wire.silent():
                 return wire
+            self._forget_greeting()
             wire.abort()
         loop = asyncio.get_running_loop()
         try:

@@ -58,18 +58,18 @@ def worst(checks: Sequence[Check]) -> Status:
     return max((check.status for check in checks), key=lambda status: status.exit_code, default=Status.OK)
 
 
-def run(*argv: str) -> subprocess.CompletedProcess[str]:
-    """Run a host command without a shell.
+def run(*argv: str, limit_s: float = COMMAND_SECONDS) -> subprocess.CompletedProcess[str]:
+    """Run a host command without a shell, for some seconds at most.
 
     Returns:
-        The finished process; a command that is missing ends with 127, one that hangs for `COMMAND_SECONDS` with 124,
-        so that a broken host is a finding and not an exception.
+        The finished process; a command that is missing ends with 127, one that takes longer with 124, so that a broken
+        host is a finding and not an exception.
     """
     try:
         return subprocess.run(
-            argv, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL
+            argv, capture_output=True, text=True, check=False, timeout=limit_s, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError:
         return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]}: not found")
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(argv, 124, "", f"{argv[0]}: no answer in {COMMAND_SECONDS} s")
+        return subprocess.CompletedProcess(argv, 124, "", f"{argv[0]}: no answer in {limit_s:.0f} s")

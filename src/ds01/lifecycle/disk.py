@@ -15,7 +15,7 @@ from ds01.monitor.disk import measure
 from ds01.policy.units import rounded_size
 
 _MEASURE_S: Final = 270.0
-"""Seconds for the engine to look through all files: a little less than the job may take."""
+"""Seconds for the engine to look through all files: with its waits for engine and ledger less than a job may take."""
 
 
 def account(place: Place | None = None, *, dry_run: bool = False) -> Outcome:

@@ -150,7 +150,8 @@ class _Pass:
             return
         deadline = time.monotonic() + self._place.begin_s
         try:
-            with Ledger(self._place.ledger, clock=self._place.clock, deadline_s=JOB_DEADLINE_S) as ledger:
+            # No longer than usual for it: what begins late is cut off before it is noted, and sent again.
+            with Ledger(self._place.ledger, clock=self._place.clock) as ledger:
                 for entries in due:
                     if time.monotonic() > deadline or not self._try(ledger, channel, way, entries):
                         break
