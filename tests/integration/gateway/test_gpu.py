@@ -161,6 +161,23 @@ def main(bodies):
     assert "has no container" not in lab.sh("alice", "docker ps -a")
 
 
+def test_compose_gets_a_gpu_once_and_gives_it_back(lab: GpuHost):
+    asked = {"reservations": {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}}
+    train = {"image": IMAGE, "command": "sleep 300", "stop_signal": "KILL", "deploy": {"resources": asked}}
+    project = json.dumps({"services": {"train": train}})
+    lab.run("alice", "sh", "-c", "mkdir -p ~/gpu; cat >~/gpu/compose.yaml", stdin=project.encode())
+    compose = ("docker", "compose", "-f", "/home/alice/gpu/compose.yaml")
+    lab.run("alice", *compose, "up", "-d")
+    *seen, given = lab.run("alice", *compose, "exec", "-T", "train", "sh", "-c", SEEN).stdout.splitlines()
+    assert (len(held(lab, "alice")), set(seen)) == (1, nodes(lab, given))
+    # It is what was asked for, so nothing is made again.
+    before = lab.leases()
+    assert "Recreate" not in lab.run("alice", *compose, "up", "-d").stderr
+    assert lab.leases() == before
+    lab.run("alice", *compose, "down")
+    assert until(lambda: held(lab, "alice") == [])
+
+
 def test_environment_alone_gives_nothing_and_says_so(lab: GpuHost):
     said = lab.sh("alice", f"docker run --rm -e NVIDIA_VISIBLE_DEVICES=all -e CUDA_VISIBLE_DEVICES=3 {IMAGE} env")
     assert "NVIDIA_VISIBLE_DEVICES gives no GPU here" in said
