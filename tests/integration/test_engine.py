@@ -196,6 +196,25 @@ def test_it_is_given_back_as_it_was(engine: EngineHost):
     assert not engine.do("return")["changed"]
 
 
+def test_an_engine_that_reads_its_file_late_is_given_back_all_the_same(engine: EngineHost):
+    late = "/run/systemd/system/docker.service.d/late.conf"
+    reload = (
+        "kill -STOP $MAINPID; kill -HUP $MAINPID; systemd-run --collect --on-active=3 --timer-property=AccuracySec=100ms"
+        " kill -CONT $MAINPID"
+    )
+    engine.do("apply")
+    engine.host.sh("mkdir -p /run/systemd/system/docker.service.d")
+    engine.host.write(late, f"[Service]\nExecReload=\nExecReload=/bin/sh -euc '{reload}'\n")
+    engine.host.sh("systemctl daemon-reload")
+    try:
+        engine.do("return")
+        assert not engine.info()["LiveRestoreEnabled"]
+    finally:
+        engine.host.sh(f"rm {late}; systemctl daemon-reload")
+    assert engine.host.sh("cat /etc/docker/daemon.json") == SETTINGS
+    assert engine.unharmed()
+
+
 def test_without_an_engine_it_predicts(engine: EngineHost):
     hide = "for f in /usr/sbin/dockerd /usr/lib/systemd/system/docker.service /usr/lib/systemd/system/docker.socket; do"
     engine.host.sh(f"systemctl stop docker docker.socket; {hide} mv $f $f.hidden; done; systemctl daemon-reload")

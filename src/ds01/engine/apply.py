@@ -257,8 +257,8 @@ class EngineSetup:
         there = settings.parse(plan.before, str(self.daemon_json))
         self._write(settings.render({**there, "live-restore": True}))
         try:
-            confirmed = restart.live_restore(self.engine)
-        except (EngineError, EngineUnavailableError):
+            confirmed = restart.live_restore(self.engine, wanted=True)
+        except EngineError:
             confirmed = False
         if not confirmed:
             restore_file(self.daemon_json, plan.before)

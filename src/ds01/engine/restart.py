@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,17 +31,23 @@ def systemctl(*arguments: str) -> None:
         raise _failed(f"systemctl {' '.join(arguments)}", done)
 
 
-def live_restore(engine: Engine) -> bool:
-    """Reload the engine's settings, and wait until it says that containers survive a restart.
+def live_restore(engine: Engine, *, wanted: bool) -> bool:
+    """Reload the engine's settings, and wait until it says of live-restore what is wanted.
+
+    A reload is a signal: the engine may read the file only after systemctl has ended, so the file must stay until then.
 
     Returns:
         Whether it did so in time.
+
+    Raises:
+        EngineError: systemctl failed.
     """
     systemctl("reload", units.SERVICE)
     deadline = time.monotonic() + _RELOAD_S
     while time.monotonic() < deadline:
-        if engine.info().get("LiveRestoreEnabled") is True:
-            return True
+        with contextlib.suppress(EngineUnavailableError):
+            if engine.info().get("LiveRestoreEnabled") is wanted:
+                return True
         time.sleep(_POLL_S)
     return False
 

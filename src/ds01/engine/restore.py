@@ -117,6 +117,6 @@ class EngineReturn:
         if not settings_back.get("live-restore"):
             # A key that is absent is left as it is by a reload, so it has to be said once.
             restore_file(self.daemon_json, settings.render({**settings_back, "live-restore": False}))
-            restart.systemctl("reload", units.SERVICE)
+            restart.live_restore(self.engine, wanted=False)
         restore_file(self.daemon_json, plan.text)
         return before
