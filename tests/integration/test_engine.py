@@ -199,8 +199,8 @@ def test_it_is_given_back_as_it_was(engine: EngineHost):
 def test_an_engine_that_reads_its_file_late_is_given_back_all_the_same(engine: EngineHost):
     late = "/run/systemd/system/docker.service.d/late.conf"
     reload = (
-        "kill -STOP $MAINPID; kill -HUP $MAINPID; systemd-run --collect --on-active=3 --timer-property=AccuracySec=100ms"
-        " kill -CONT $MAINPID"
+        "kill -STOP $MAINPID; kill -HUP $MAINPID;"
+        " systemd-run --collect --on-active=3 --timer-property=AccuracySec=100ms kill -CONT $MAINPID"
     )
     engine.do("apply")
     engine.host.sh("mkdir -p /run/systemd/system/docker.service.d")

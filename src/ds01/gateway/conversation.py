@@ -17,6 +17,7 @@ from ds01.gateway.gpus import Gpus
 from ds01.gateway.head import RequestHead
 from ds01.gateway.listener import Sockets
 from ds01.gateway.people import Caller, People
+from ds01.gateway.pushing import Pushing
 from ds01.gateway.refusals import Malformed, Refused
 from ds01.gateway.routes import Route
 from ds01.gateway.shares import Share, Turns
@@ -78,8 +79,7 @@ class Shared:
     """What answers `/ds01/v1`."""
     spool: Spool
     """Where uploads are kept while they are read."""
-    pushing: dict[str, int] = field(default_factory=dict)
-    """Names of registries that images have while they are pushed, and by whom."""
+    pushing: Pushing = field(default_factory=Pushing)
     events: Share = field(default_factory=lambda: Share(16, "streams of events", "gateway.events", _END_SOME))
     """Each is read and judged, line by line, for the one who follows it."""
     stats: Share = field(default_factory=lambda: Share(64, "streams of statistics", "gateway.stats", _END_SOME))

@@ -16,9 +16,8 @@ from ds01.gateway.refusals import Refused
 HUB: Final = "docker.io"
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_HOST: Final = re.compile(
-    r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?"
-)
+HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?")
+"""A registry: its host, and perhaps its port."""
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ID: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
@@ -43,7 +42,7 @@ class Reference:
     def registry(self) -> str:
         """Host and port of its registry."""
         first, slash, _ = self.name.partition("/")
-        return first if slash and _is_host(first) else HUB
+        return first if slash and is_host(first) else HUB
 
     @property
     def full(self) -> str:
@@ -73,12 +72,12 @@ def parse(typed: str) -> Reference:
     first, slash, path = rest.partition("/")
     if slash and first in {HUB, "index.docker.io"}:
         rest, first = path, ""
-    hosted = bool(slash) and _is_host(first)
+    hosted = bool(slash) and is_host(first)
     if not hosted:
         rest = rest.removeprefix("library/")
     if (
         len(rest) > _LENGTH_MAX
-        or (hosted and not _HOST.fullmatch(first))
+        or (hosted and not HOST.fullmatch(first))
         or not _PATH.fullmatch(path if hosted else rest)
         or (colon and "/" not in typed.rpartition(":")[2] and not at and not _TAG.fullmatch(tag))
         or (tag and not _TAG.fullmatch(tag))
@@ -152,5 +151,6 @@ def to_engine(reference: Reference, uid: int) -> str:
     return f"ds01-{uid}/{own}:{reference.tag or 'latest'}"
 
 
-def _is_host(first: str) -> bool:
+def is_host(first: str) -> bool:
+    """Whether the first part of a name is a registry, and not the first part of a name at Docker Hub."""
     return "." in first or ":" in first or first == "localhost" or first != first.lower()

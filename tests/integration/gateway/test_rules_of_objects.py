@@ -80,23 +80,50 @@ def test_what_is_closed_is_closed_on_every_path(gateway: GatewayHost):
     assert gateway.host.sh(facts) == before
 
 
+LISTENER = """
+import socket
+listening = socket.create_server(("127.0.0.1", 8099))
+open("/run/asked", "w").close()
+while True:
+    listening.accept()[0].close()
+    print("asked", file=open("/run/asked", "a"))
+"""
+
+
 def test_nothing_but_the_engine_and_its_registries_is_asked(gateway: GatewayHost):
     """The engine fetches what it is told to, from inside the server's network: only what the policy names."""
-    here = "10.0.0.1:8080"
+    here = "127.0.0.1:8099"
+    # Docker Hub is named in the policy; each of these has another host for the engine, some with the Hub's name in it.
+    servers = (
+        f"http://{here}/v1/", f"http://{here}#.docker.io", f"{here}?.docker.io", f"http://docker.io@{here}/",
+        f"http://{here}\\.docker.io", "intranet", f"http://{here}%2f.docker.io",
+    )  # fmt: skip
     requests = {
         line: request(line, body)
         for line, body in {
-            "POST /auth": {"username": "a", "password": "b", "serveraddress": f"http://{here}/v1/"},
             f"GET /distribution/{here}/x/json": b"",
             f"GET /images/search?term={here}/x": b"",
+            f"GET /images/search?term=docker.io@{here}/x": b"",
+            "GET /images/search?term=localhost/x": b"",
             f"POST /images/create?fromImage={here}/x&tag=latest": b"",
             f"POST /images/create?fromSrc=http://{here}/x.tar": b"",
             f"POST /build?remote=http://{here}/x.git": b"",
             f"POST /images/{here}/x/push?tag=latest": b"",
         }.items()
+    } | {
+        f"login at {server}": request("POST /auth", {"username": "a", "password": "b", "serveraddress": server})
+        for server in servers
     }
+    gateway.host.write("/run/listener.py", LISTENER)
+    gateway.host.sh(
+        "systemd-run --collect --unit=listener python3 /run/listener.py; until test -e /run/asked; do :; done"
+    )
     answers = {name: said for name, (said, _) in send(gateway, requests).items()}
-    assert {name: said for name, said in answers.items() if not said.startswith("HTTP/1.1 403 ")} == {}
+    assert {name: said for name, said in answers.items() if said[9:12] not in {"400", "403"}} == {}
+    assert gateway.host.sh("cat /run/asked") == ""
+    # The listener does hear what is asked: here by the engine itself.
+    gateway.host.sh(f"docker pull {here}/x >/dev/null 2>&1 || true")
+    assert "asked" in gateway.host.sh("cat /run/asked; systemctl stop listener")
 
 
 def test_a_container_stays_what_it_was_made(gateway: GatewayHost):
@@ -114,8 +141,9 @@ def test_a_container_stays_what_it_was_made(gateway: GatewayHost):
     refused = {
         **{f"update of {name}": request("POST /containers/box/update", {name: value}) for name, value in {
             "BlkioWeight": 1000, "CpusetCpus": "0", "CpuRealtimeRuntime": 950_000, "KernelMemory": 1 << 40,
-            "Memory": 1 << 40, "MemorySwap": -1, "NanoCpus": 64 * 10**9, "CpuQuota": -1, "PidsLimit": 1 << 20,
-            "OomKillDisable": True, "DeviceCgroupRules": ["a *:* rwm"], "Ulimits": [{"Name": "core", "Soft": -1}],
+            "Memory": 1 << 40, "MemorySwap": -1, "MemoryReservation": 1 << 40, "NanoCpus": 64 * 10**9, "CpuQuota": -1,
+            "PidsLimit": 1 << 20, "OomKillDisable": True, "DeviceCgroupRules": ["a *:* rwm"],
+            "Ulimits": [{"Name": "core", "Soft": -1}],
         }.items()},
         "exec in a descriptor": request("POST /containers/box/exec", {"Cmd": ["x"], "WorkingDir": "//proc/self/fd/8"}),
         "exec with a container's fields": request("POST /containers/box/exec", {"Cmd": ["true"], "HostConfig": free}),

@@ -138,9 +138,12 @@ async def _send(
         return answer | {"Warnings": [*(answer.get("Warnings") or []), *draft.warnings]}
 
     async def noted() -> None:
-        await ownership.note("container", made[0], engine_name, caller.uid)
         try:
-            await _verify(exchange, ownership, made[0], image_id)
+            # Before it is anybody's: nobody can start what has not been looked at.
+            volumes_made = await _verified(exchange, made[0], image_id)
+            await ownership.note("container", made[0], engine_name, caller.uid)
+            for volume in volumes_made:
+                await ownership.note("volume", volume, volume, caller.uid)
             if claim is not None:
                 await exchange.gpus.bind(caller.person, claim.token, made[0], engine_name)
                 claim.bound = True
@@ -163,15 +166,17 @@ async def _send(
     )  # fmt: skip
 
 
-async def _verify(exchange: Exchange, ownership: Ownership, engine_id: str, image_id: str) -> None:
-    """See that the tag still meant the image that was looked at, and note the volumes that came with it."""
+async def _verified(exchange: Exchange, engine_id: str, image_id: str) -> list[str]:
+    """See that the tag still meant the image that was looked at. Returns the volumes without a name that came with it.
+
+    Raises:
+        Refused: It is another image.
+    """
     found = (await exchange.engine.get("containers", engine_id, "json")).json()
     if found.get("Image") != image_id:
         raise Refused(409, "the image changed at this very moment", "image.changed", "try again")
-    for mount in found.get("Mounts") or []:
-        name = str(mount.get("Name") or "")
-        if mount.get("Type") == "volume" and name and owners.uid_in_name(name) is None:
-            await ownership.note("volume", name, name, exchange.caller.uid)
+    names = [str(mount.get("Name") or "") for mount in found.get("Mounts") or [] if mount.get("Type") == "volume"]
+    return [name for name in names if name and owners.uid_in_name(name) is None]
 
 
 async def _unmake(exchange: Exchange, ownership: Ownership, engine_id: str) -> None:

@@ -81,7 +81,7 @@ class Image:
 def visible(exchange: Exchange, reference: str) -> bool:
     """Whether the caller may see an image by this name."""
     uid = exchange.caller.uid
-    return references.visible(reference, uid) and exchange.shared.pushing.get(reference, uid) == uid
+    return references.visible(reference, uid) and not exchange.shared.pushing.hides(reference, uid)
 
 
 def names(exchange: Exchange, found: Iterable[str]) -> list[str]:

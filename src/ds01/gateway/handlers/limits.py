@@ -54,7 +54,7 @@ def clamp_update(wanted: dict[str, Any], limits: Resolved, warnings: Warnings) -
     """Return a change of limits that stays within the policy's. Raises Refused when it does not."""
     values = limits.values
     for field, key, scale in (("Memory", "memory", 1), ("NanoCpus", "max_cpus", _NANO), ("PidsLimit", "pids_limit", 1),
-                              ("MemorySwap", "memory_swap", 1)):  # fmt: skip
+                              ("MemorySwap", "memory_swap", 1), ("MemoryReservation", "memory", 1)):  # fmt: skip
         limit = values[key]
         asked = wanted.get(field)
         if asked is None or limit is None:

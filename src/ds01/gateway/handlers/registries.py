@@ -6,6 +6,9 @@ import base64
 import binascii
 import ipaddress
 import json
+import re
+import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from ds01.gateway import jsonbody, references
@@ -20,19 +23,34 @@ AUTH: Final = "x-registry-auth"
 CONFIG: Final = "x-registry-config"
 _SECRETS: Final = ("username", "password", "auth", "identitytoken", "registrytoken")
 _LOGIN: Final = record(dict.fromkeys((*_SECRETS, "email", "serveraddress"), text))
+_ADDRESS: Final = re.compile(r"(?:https?://)?([^/]*)(?:/[A-Za-z0-9._/-]*)?")
+"""What the engine, too, reads as this host: nothing behind `@`, `#` or `?` makes another one of it."""
+_HUB_HOSTS: Final = frozenset({HUB, f"index.{HUB}", f"registry-1.{HUB}"})
 _SERVER_ONLY: Final = "only registries that the policy names are reached"
 
 
 async def check(exchange: Exchange, reference: Reference) -> None:
     """See that the policy lets people use the registry of an image. Raises Refused."""
-    allowed: list[str] = (await exchange.people.tables())["images"]["registries"]
     full = f"{reference.full}/"
-    if any(full.startswith(f"{entry.rstrip('/')}/") for entry in allowed):
+    await _judge(exchange, reference.full, reference.registry, lambda entry: full.startswith(f"{entry}/"))
+
+
+async def _check_server(exchange: Exchange, address: str, registry: str | None) -> None:
+    """See that the policy lets people use anything of a registry. Raises Refused."""
+    if registry is None:
+        raise Refused(400, f"{address[:80]!r} is not the address of a registry", "images.registries",
+                      "write it like registry.example.org:5000")  # fmt: skip
+    await _judge(exchange, registry, registry, lambda entry: entry.partition("/")[0] == registry)
+
+
+async def _judge(exchange: Exchange, what: str, registry: str, named_by: Callable[[str], bool]) -> None:
+    allowed = [entry.rstrip("/") for entry in (await exchange.people.tables())["images"]["registries"]]
+    if any(named_by(entry) for entry in allowed):
         return
     if allowed:
-        raise Refused(403, f"{reference.full}: {_SERVER_ONLY}", "images.registries", f"use {', '.join(allowed[:5])}")
-    if _this_server(reference.registry):
-        raise Refused(403, f"{reference.registry} is this server itself", "images.registries",
+        raise Refused(403, f"{what}: {_SERVER_ONLY}", "images.registries", f"use {', '.join(allowed[:5])}")
+    if is_this_server(registry):
+        raise Refused(403, f"{registry} is this server itself", "images.registries",
                       "ask the administrator to name it in images.registries")  # fmt: skip
 
 
@@ -45,8 +63,11 @@ def password(exchange: Exchange, reference: Reference) -> str | None:
     if alone is not None:
         return alone if any(_read(alone).get(name) for name in _SECRETS) else None
     for address, found in _read(every).items() if every else ():
-        server = _server(address)
-        if server == reference.registry and isinstance(found, dict) and any(found.get(name) for name in _SECRETS):
+        if (
+            server(address) == reference.registry
+            and isinstance(found, dict)
+            and any(found.get(name) for name in _SECRETS)
+        ):
             return base64.urlsafe_b64encode(jsonbody.write(found)).decode()
     return None
 
@@ -55,7 +76,8 @@ async def login(exchange: Exchange, ownership: Ownership) -> None:
     """Let a registry check a password, which goes nowhere else."""
     del ownership
     wanted = _LOGIN(await exchange.json_body(), "") or {}
-    await check(exchange, references.parse(f"{_server(str(wanted.get('serveraddress') or HUB))}/x"))
+    address = str(wanted.get("serveraddress") or HUB)
+    await _check_server(exchange, address, server(address))
     await exchange.forward(["auth"], content=jsonbody.write(wanted))
 
 
@@ -63,7 +85,7 @@ async def search(exchange: Exchange, ownership: Ownership) -> None:
     """Search Docker Hub, or the registry that the term begins with."""
     del ownership
     first, slash, _ = (exchange.parameter("term") or "").partition("/")
-    await check(exchange, Reference(f"{first}/x" if slash and ("." in first or ":" in first) else "x"))
+    await _check_server(exchange, first, server(first) if slash and references.is_host(first) else HUB)
     await exchange.forward(["images", "search"], exchange.query)
 
 
@@ -93,16 +115,28 @@ def _read(header: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _server(address: str) -> str:
-    """Host and port of a registry, out of the ways in which clients write it."""
-    host = address.removeprefix("https://").removeprefix("http://").partition("/")[0]
-    return HUB if host.endswith(f".{HUB}") else host
+def server(address: str) -> str | None:
+    """Host and port of a registry, out of the ways in which clients write it; None where it can be read in two ways."""
+    if (match := _ADDRESS.fullmatch(address)) is None:
+        return None
+    host = match[1]
+    if host in _HUB_HOSTS:
+        return HUB
+    return host if references.is_host(host) and references.HOST.fullmatch(host) else None
 
 
-def _this_server(registry: str) -> bool:
-    host = registry.rpartition(":")[0] or registry if not registry.endswith("]") else registry
+def is_this_server(registry: str) -> bool:
+    """Whether a registry's address is one of this server, as far as it says so by itself."""
+    host = (registry if registry.endswith("]") else registry.rpartition(":")[0] or registry).strip("[]").lower()
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        try:
+            # Name resolution knows more spellings of a number: 127.1, 0x7f000001.
+            address = ipaddress.ip_address(socket.inet_aton(host))
+        except OSError:
+            name = socket.gethostname().lower()
+            return host in {"localhost", name, name.partition(".")[0]} or host.endswith(".localhost")
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_link_local or address.is_unspecified

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack
 from typing import Any, BinaryIO, Final
 
 from ds01.gateway import archives, messages, references
@@ -42,8 +43,7 @@ async def pull(exchange: Exchange, reference: Reference, *, platform: str | None
     """
     if references.owner_of(str(reference)) is not None:
         raise Refused(404, f"{str(reference)[:80]!r}: no registry has such an image", "image.pull", "check the name")
-    if str(reference.tagged) in exchange.shared.pushing:
-        raise Refused(409, f"{reference} is being pushed at this moment", "image.busy", "try again in a minute")
+    exchange.shared.pushing.settled(str(reference.tagged))
     await registries.check(exchange, reference)
     secret = registries.password(exchange, reference)
     headers = [("X-Registry-Auth", secret)] if secret else []
@@ -107,11 +107,8 @@ async def push(exchange: Exchange, ownership: Ownership) -> None:
 
 async def _push(exchange: Exchange, ownership: Ownership, reference: Reference, identity: str) -> AsyncGenerator[bytes]:
     """The engine pushes only what has the registry's name: it gets it for that time, and nobody else sees it."""
-    name, pushing = str(reference), exchange.shared.pushing
-    if name in pushing:
-        raise Refused(409, f"{name} is being pushed at this moment", "image.busy", "try again in a minute")
-    pushing[name] = exchange.caller.uid
-    try:
+    name = str(reference)
+    with exchange.shared.pushing.push(name, exchange.caller.uid):
         answer = await exchange.engine.get("images", *name.split("/"), "json")
         before = str(answer.json()["Id"]) if answer.ok else ""
         # On record first: should this process end now, the next one takes the name away again.
@@ -125,8 +122,6 @@ async def _push(exchange: Exchange, ownership: Ownership, reference: Reference, 
                 yield piece
         finally:
             await ownership.put_back(name)
-    finally:
-        del pushing[name]
 
 
 async def load(exchange: Exchange, ownership: Ownership) -> None:
@@ -235,12 +230,19 @@ async def save(exchange: Exchange, ownership: Ownership) -> None:
     typed = list(exchange.names) or [value for key, value in exchange.query if key == "names"]
     if not typed:
         raise Refused(400, "no images are named", "image.save", "docker save NAME")
-    found = [await images.find(exchange, name) for name in typed]
-    query = [("names", image.reference) for image in found]
+    found = [(await images.find(exchange, name)).reference for name in typed]
     uid = exchange.caller.uid
-    await exchange.forward(
-        ["images", "get"], query, stream=archives.Renaming(lambda name: references.to_owner(name, uid))
-    )
+    with ExitStack() as stack:
+        stack.enter_context(exchange.shared.pushing.reading(found))
+
+        async def read() -> None:
+            # The engine has looked them up before it answers: others may push while the client takes its time.
+            stack.close()
+
+        await exchange.forward(
+            ["images", "get"], [("names", name) for name in found], before=read,
+            stream=archives.Renaming(lambda name: references.to_owner(name, uid)),
+        )  # fmt: skip
 
 
 def _joined(name: str | None, tag: str | None) -> str:
