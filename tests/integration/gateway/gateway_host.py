@@ -20,7 +20,8 @@ defaults:
 groups: {student: {members: [alice, bob]}}
 admins: {groups: [ds01-admin]}
 images:
-  {max_upload: 64m, registries: ["localhost:5000", "localhost:5001", "localhost:5002", "localhost:5003", docker.io]}
+  max_upload: 64m
+  registries: ["localhost:5000", "localhost:5001", "localhost:5002", "localhost:5003", docker.io, "localhost:5004/lab"]
 """
 # The host has no validator; the tables of the policy are what the service would get from its cache.
 MAIN = f"""

@@ -135,7 +135,7 @@ def test_what_came_with_a_password_is_the_pullers_alone(gateway: GatewayHost):
     assert "clinic" not in gateway.sh("bob", "docker images --digests; docker events --since 60s --until 0s")
     assert said.count("no basic auth credentials") >= 2
     assert "unauthorized" in said.lower()
-    assert "ghcr.io/x: only registries" in said
+    assert "ghcr.io: only registries" in said
     # The last name of hers takes the layers with it, though the registry's digest was on them too.
     gateway.run("alice", "docker", "rmi", "-f", name)
     gateway.run("alice", "docker", "image", "prune", "-af")

@@ -80,6 +80,20 @@ def test_what_is_closed_is_closed_on_every_path(gateway: GatewayHost):
     assert gateway.host.sh(facts) == before
 
 
+def test_a_registry_of_which_the_policy_names_a_part_takes_passwords(gateway: GatewayHost):
+    login = {"username": "a", "password": "b", "serveraddress": "localhost:5004"}
+    requests = {
+        "login": request("POST /auth", login),
+        "its part": request("GET /distribution/localhost:5004/lab/x/json"),
+        "another part": request("GET /distribution/localhost:5004/x/json"),
+    }
+    answers = {name: said for name, (said, _) in send(gateway, requests).items()}
+    # Nothing listens there, as the engine finds out.
+    assert "connection refused" in answers["login"]
+    assert "connection refused" in answers["its part"]
+    assert answers["another part"].startswith("HTTP/1.1 403 ")
+
+
 LISTENER = """
 import socket
 listening = socket.create_server(("127.0.0.1", 8099))
