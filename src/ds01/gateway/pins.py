@@ -105,11 +105,19 @@ def sweep(tokens: Collection[str]) -> None:
                 _clear(left)
 
 
-def is_fixed(source: str, person: Person) -> bool:
-    """Whether nobody but root could let a path lead somewhere else: for containers that were made without pins."""
+def is_own(source: str, person: Person, *, fixed: bool = False) -> bool:
+    """Whether a path leads to what is somebody's own: for containers that were made without pins.
+
+    Args:
+        source: The path.
+        person: Who.
+        fixed: Whether it must be one that nobody but root could let lead somewhere else.
+    """
     path = Path(source)
-    with contextlib.suppress(OSError, RuntimeError), found(Wish(source), person, "", ROOT) as judged:
-        return not judged.shared and path.resolve() == path and all(_only_roots(parent) for parent in path.parents)
+    with contextlib.suppress(OSError, RuntimeError, Refused), found(Wish(source), person, "", ROOT) as judged:
+        return not judged.shared and (
+            not fixed or (path.resolve() == path and all(_only_roots(parent) for parent in path.parents))
+        )
     return False
 
 

@@ -108,7 +108,7 @@ def _routes() -> list[Route]:  # noqa: PLR0915 - a table
     add(Kind.CHANGE, "start_container", "POST", "/containers/{id}/restart", "t", "signal")
     add(Kind.CHANGE, "rename_container", "POST", "/containers/{id}/rename", "name")
     add(Kind.CHANGE, "update_container", "POST", "/containers/{id}/update", body="json")
-    add(Kind.OWN, "container", "POST", "/containers/{id}/attach", *_ATTACH, hijack=True)
+    add(Kind.OWN, "attach_container", "POST", "/containers/{id}/attach", *_ATTACH, hijack=True)
     add(Kind.OWN, "get_archive", "HEAD,GET", "/containers/{id}/archive", "path", bulk=True)
     add(
         Kind.CHANGE, "put_archive", "PUT", "/containers/{id}/archive", "path", "noOverwriteDirNonDir", "copyUIDGID",

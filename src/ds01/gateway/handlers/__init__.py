@@ -36,6 +36,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "disk_usage": usage.disk_usage,
     "registry_login": registries.login,
     "container": containers.passed,
+    "attach_container": containers.attach,
     "list_containers": containers.listing,
     "create_container": creation.create,
     "prune_containers": containers.prune,

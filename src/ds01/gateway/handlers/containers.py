@@ -8,7 +8,7 @@ from typing import Any, Final
 from ds01.engine import owners
 from ds01.gateway import fields, jsonbody, names, tarball
 from ds01.gateway.exchange import Exchange
-from ds01.gateway.handlers import build, gpus, images, mounts, networks
+from ds01.gateway.handlers import build, gpus, images, inherited, mounts, networks
 from ds01.gateway.handlers.common import (
     Lines,
     described,
@@ -67,6 +67,13 @@ async def passed(exchange: Exchange, ownership: Ownership) -> None:
     await exchange.forward(
         segments(exchange, engine_id), exchange.query, shown=shown(exchange, engine_id, exchange.names[0])
     )
+
+
+async def attach(exchange: Exchange, ownership: Ownership) -> None:
+    """Join a container of the caller's at its terminal."""
+    engine_id, _ = await ownership.resolve("container", exchange.names[0], exchange.caller.uid)
+    await inherited.see_harmless(exchange, await described(exchange, engine_id), starting=False)
+    await passed(exchange, ownership)
 
 
 async def listing(exchange: Exchange, ownership: Ownership) -> None:
@@ -233,6 +240,7 @@ async def create_exec(exchange: Exchange, ownership: Ownership) -> None:
     if wanted.pop("Privileged", False):
         raise Refused(403, "a privileged exec has the rights of the host", "exec.privileged", "leave --privileged out")
     working_dir(wanted.get("WorkingDir", ""))
+    await inherited.see_harmless(exchange, await described(exchange, engine_id), starting=False)
     await exchange.forward(
         segments(exchange, engine_id), content=jsonbody.write(wanted),
         shown=shown(exchange, engine_id, exchange.names[0]),

@@ -24,7 +24,7 @@ _STOP_TIMEOUT_MAX: Final = 60
 _CHECK_LEAST: Final = 1_000_000_000
 """Nanoseconds between two health checks: each is work of the engine, which no slice limits."""
 _CHECK_INTERVALS: Final = ("Interval", "StartInterval")
-_CAPABILITIES: Final = frozenset({"SYS_PTRACE", "NET_RAW", *(
+CAPABILITIES: Final = frozenset({"SYS_PTRACE", "NET_RAW", *(
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
     "SETPCAP", "SETUID", "SYS_CHROOT",
 )})  # fmt: skip
@@ -116,9 +116,9 @@ def _working_dir(value: str, draft: Draft) -> str:
 def _capabilities(value: list[str], draft: Draft) -> list[str]:
     wanted = [name.upper().removeprefix("CAP_") for name in value]
     for name in wanted:
-        if name not in _CAPABILITIES:
+        if name not in CAPABILITIES:
             draft.soften(f"--cap-add {name[:40]}", "it was left out")
-    return [name for name in dict.fromkeys(wanted) if name in _CAPABILITIES]
+    return [name for name in dict.fromkeys(wanted) if name in CAPABILITIES]
 
 
 def _dropped_capabilities(value: list[str], draft: Draft) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ds01.engine import owners
 from ds01.gateway import fields, jsonbody, names, target
 from ds01.gateway.exchange import Exchange
-from ds01.gateway.handlers import gpus, images, limits, mounts, networks, ports, volumes
+from ds01.gateway.handlers import gpus, images, inherited, limits, mounts, networks, ports, volumes
 from ds01.gateway.handlers.common import NEIGHBOURS, described, own_label, renamer, shown, without_ours, working_dir
 from ds01.gateway.handlers.create_fields import ADDRESSES, HOST, TOP, Draft, apply, beside_image, shape
 from ds01.gateway.head import ResponseHead
@@ -110,6 +110,7 @@ async def start(exchange: Exchange, ownership: Ownership) -> None:
     """Start or restart a container, with what its owner's paths lead to now and the GPUs it may have now."""
     engine_id, engine_name = await ownership.resolve("container", exchange.names[0], exchange.caller.uid)
     found = await described(exchange, engine_id)
+    await inherited.see_harmless(exchange, found, starting=True)
     await mounts.renew(exchange, found)
     await networks.follow_name(exchange, found)
 
@@ -225,7 +226,9 @@ async def _containers(exchange: Exchange, ownership: Ownership, host: dict[str, 
     for field in ("NetworkMode", "PidMode", "IpcMode"):
         prefix, colon, name = str(host.get(field) or "").partition(":")
         if prefix == "container" and colon:
-            host[field] = f"container:{(await ownership.resolve('container', owners.short(name, uid), uid))[0]}"
+            other, _ = await ownership.resolve("container", owners.short(name, uid), uid)
+            await inherited.see_own_namespace(exchange, other, field)
+            host[field] = f"container:{other}"
     if links := host.get("Links"):
         host["Links"] = [await networks.link(ownership, entry, uid) for entry in links]
     resolved = []

@@ -130,6 +130,16 @@ async def renew(
         await _pin(exchange, person, token, wishes, str((found.get("Config") or {}).get("User") or ""))
 
 
+async def foreign(exchange: Exchange, found: dict[str, Any]) -> list[str]:
+    """Return what a container has bound, past the gateway, of what is not its owner's."""
+    sources = [str(mount.get("Source")) for mount in found.get("Mounts") or [] if mount.get("Type") == "bind"]
+    fixed = [source for source in sources if pins.token_of(source) is None]
+    person = exchange.caller.person
+    if not fixed:
+        return []
+    return await exchange.shared.disk.ask(lambda: [source for source in fixed if not pins.is_own(source, person)])
+
+
 def as_typed(document: Any) -> Any:
     """Show binds in a container's description as their owner wrote them."""
     given = document.get("Labels") or (document.get("Config") or {}).get("Labels") or {}
@@ -181,7 +191,7 @@ def _socket(exchange: Exchange, wishes: dict[str, Wish], person: Person) -> Path
 
 async def _see_fixed(exchange: Exchange, source: str, person: Person) -> None:
     """A container from before the gateway has paths of people: those that lead elsewhere tomorrow are not started."""
-    if not await exchange.shared.disk.ask(lambda: pins.is_fixed(source, person)):
+    if not await exchange.shared.disk.ask(lambda: pins.is_own(source, person, fixed=True)):
         raise refused(
             source, "the container is older than this rule, and the path could lead elsewhere at any time",
             "make the container anew, or ask the administrator to start it",

@@ -1,0 +1,82 @@
+"""Containers that were made past the gateway: before DS01 came, by members of the group docker, or by root.
+
+They run on as they are. But whoever gets into one that has rights of the server has these too, so its owner does not
+get in, and does not start it again; what it prints, what is in it and its end stay the owner's.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from ds01.gateway.exchange import Exchange
+from ds01.gateway.handlers import mounts
+from ds01.gateway.handlers.common import described
+from ds01.gateway.handlers.create_fields import CAPABILITIES
+from ds01.gateway.refusals import Refused
+
+_NAMESPACES: Final = {"PidMode": "--pid host", "NetworkMode": "--network host", "IpcMode": "--ipc host"}
+_TAME: Final = re.compile(r"/dev/(?:nvidia[a-z0-9/-]*|snd|video[0-9]+|dri|kfd|fuse|infiniband)(?:/.*)?")
+"""Devices that AIME MLC and others give a container: through none of them the server's memory or disks are reached."""
+
+
+async def see_harmless(exchange: Exchange, found: dict[str, Any], *, starting: bool) -> None:
+    """See that a container gives its owner nothing of the server that the gateway would not.
+
+    Args:
+        exchange: What is under way.
+        found: The engine's description of the container; of one that is gone it is empty.
+        starting: Otherwise its owner only wants in. What it shares of networks and memory with the server, as AIME's
+            containers do, is not taken from people who work in it; at its next start it is.
+
+    Raises:
+        Refused: It gives more.
+    """
+    host = found.get("HostConfig") or {}
+    more = _rights(host)
+    if starting:
+        more += [said for field, said in _NAMESPACES.items() if host.get(field) == "host" and said not in more]
+    else:
+        # At a start `mounts.renew` looks at these, more closely.
+        more += [f"-v {source}" for source in await mounts.foreign(exchange, found)]
+    if more:
+        raise _refused(more)
+
+
+async def see_own_namespace(exchange: Exchange, engine_id: str, field: str) -> None:
+    """See that a namespace that another container is to share is not the server's. Raises Refused."""
+    joined: set[str] = set()
+    while engine_id and engine_id not in joined:
+        joined.add(engine_id)
+        found = await described(exchange, engine_id)
+        mode = str((found.get("HostConfig") or {}).get(field) or "")
+        if mode == "host":
+            raise _refused([_NAMESPACES[field]])
+        prefix, _, name = mode.partition(":")
+        engine_id = name if prefix == "container" else ""
+
+
+def _rights(host: dict[str, Any]) -> list[str]:
+    """What a container has with which its root is the server's, as it was asked for."""
+    capabilities = (str(name).upper().removeprefix("CAP_") for name in host.get("CapAdd") or [])
+    devices = (str(device.get("PathOnHost")) for device in host.get("Devices") or [])
+    found = {
+        "--privileged": host.get("Privileged"),
+        _NAMESPACES["PidMode"]: host.get("PidMode") == "host",
+        "--device-cgroup-rule": host.get("DeviceCgroupRules"),
+        "--security-opt systempaths=unconfined": host.get("ReadonlyPaths") == [],
+    }
+    return [
+        *(said for said, given in found.items() if given),
+        *(f"--cap-add {name}" for name in capabilities if name not in CAPABILITIES),
+        *(f"--device {path}" for path in devices if not _TAME.fullmatch(path)),
+    ]
+
+
+def _refused(more: list[str]) -> Refused:
+    return Refused(
+        403, f"this container is older than the rules here and has rights of the server: {', '.join(more[:5])}",
+        "container.inherited",
+        "`docker logs`, `docker stop` and `docker export` work; keep what is in it by `docker commit`, and make a new "
+        "container from that, or ask the administrator",
+    )  # fmt: skip
