@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.gateway.gateway_host import CODE, GatewayHost
 from tests.integration.gateway.gpu_host import until
+from tests.integration.gateway.raw_requests import request, send
 
 IMAGE = "ds01-lab/base"
 SERVE = "mkdir -p /w; echo here >/w/index.html; exec busybox httpd -f -p 80 -h /w"
@@ -151,3 +152,24 @@ def test_the_engines_bridge_is_nobodys_by_its_id_either(gateway: GatewayHost):
     assert set(gateway.inspect(f"apart._.{gateway.uid['alice']}")["NetworkSettings"]["Networks"]) == {
         f"bridge._.{gateway.uid['alice']}"
     }
+
+
+def test_the_server_alone_says_how_a_container_is_joined(gateway: GatewayHost):
+    """An address of one's own choice can be another's, and options of a driver are settings of its kernel side."""
+    gateway.run("alice", "docker", "network", "create", "own")
+    gateway.run("alice", "docker", "create", "--name", "box", IMAGE, "true")
+    options = {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.forwarding=1"}
+    chosen = {"MacAddress": "02:42:ac:11:00:02", "DriverOpts": options}
+    joined = {
+        "leave": request("POST /networks/bridge/disconnect", {"Container": "box"}),
+        **{name: request(f"POST /networks/{name}/connect", {"Container": "box", "EndpointConfig": chosen})
+           for name in ("own", "bridge")},
+    }  # fmt: skip
+    assert {name: said for name, said in send(gateway, joined).items() if not said.startswith("HTTP/1.1 200 ")} == {}
+    uid = gateway.uid["alice"]
+    found = gateway.inspect(f"box._.{uid}")["NetworkSettings"]["Networks"]
+    assert set(found) == {f"own._.{uid}", f"bridge._.{uid}"}
+    assert {name: end for name, end in found.items() if end["MacAddress"] or end["DriverOpts"]} == {}
+    address = {"Container": "box", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.0.0.9"}}}
+    (said,) = send(gateway, {"": request("POST /networks/own/connect", address)}).values()
+    assert "the server gives the addresses" in said
