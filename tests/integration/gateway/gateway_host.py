@@ -101,7 +101,7 @@ class GatewayHost:
     def python(self, user: str, code: str, **values: Any) -> Any:
         """What a Python function `main(**values)` returns when a person runs it."""
         script = f"{PRELUDE}\n{code}\nimport json\nprint(json.dumps(main(**json.loads({json.dumps(values)!r}))))"
-        return json.loads(self.run(user, "python3", "-c", script).stdout)
+        return json.loads(self.run(user, "python3", "-", stdin=script.encode()).stdout)
 
     def inspect(self, name: str) -> dict[str, Any]:
         """What the engine itself says of an object."""
