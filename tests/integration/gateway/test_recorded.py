@@ -16,6 +16,7 @@ from typing import Any
 import h11
 import pytest
 
+from ds01.gateway.routes import ROUTES, Kind
 from tests.integration.gateway.gateway_host import CODE, MAIN, GatewayHost
 from tests.integration.gateway.gpu_host import until
 from tests.integration.gateway.raw_requests import IMAGE, request
@@ -93,6 +94,7 @@ def recorded(gateway: GatewayHost) -> Iterator[GatewayHost]:
     host.sh(
         f"""
         docker run -d --name {VICTIM} {IMAGE} sleep 299; systemctl stop gw.service; systemctl kill -s HUP docker
+        rm -rf /run/gw/seen /run/gw/judged /run/gw/recorded.sock
         systemd-run -q --unit=recorder python3 {CODE}/recorder.py
         timeout 120 sh -c 'until test -S /run/gw/recorded.sock; do sleep 0.1; done'
         timeout 120 sh -c 'until docker info -f "debug={{{{.Debug}}}}" | grep -q =true; do sleep 0.1; done'
@@ -152,6 +154,69 @@ def main(requests):
     # Nothing was sent for a request that was not judged, but what the gateway asks for itself.
     assert {method for judged, method, _ in said if judged is None} == {"GET"}
     assert recorded.inspect(VICTIM)["State"]["Running"]
+
+
+def test_what_is_closed_is_nothing_that_the_engine_hears_of(recorded: GatewayHost):
+    lines = closed()
+    code = """
+def main(requests):
+    return [talk(raw.encode("latin-1"), wait=60)[:12] for raw in requests]
+"""
+    answers = recorded.python("alice", code, requests=[raw.decode("latin-1") for raw in lines.values()])
+    refused = ("HTTP/1.1 400", "HTTP/1.1 403", "HTTP/1.1 404", "HTTP/1.1 503")
+    assert {line: said for line, said in zip(lines, answers, strict=True) if said not in refused} == {}
+    # The recorder listens: this is heard.
+    recorded.sh("alice", "docker ps")
+
+    def agree() -> Views | None:
+        found = three_views(recorded)
+        return found if found[1] == found[2] == found[3] else None
+
+    said, sent, seen, called = until(agree) or three_views(recorded)
+    assert called == seen == sent
+    because = {judged: [] for judged, *_ in said if judged is not None}
+    for judged, method, path in said:
+        if judged is not None:
+            because[judged].append((method, path))
+    assert [judged for judged in because if "/containers/json" in judged] != []
+    # To a closed endpoint at most the engine's version is asked for, which no client can say anything in.
+    asked = {judged: calls for judged, calls in because.items() if judged in lines}
+    assert {judged: calls for judged, calls in asked.items() if set(calls) != {("GET", "/_ping")}} == {}
+    assert recorded.inspect(VICTIM)["State"]["Running"]
+
+
+def closed() -> dict[str, bytes]:
+    """Requests for everything that is not there for people, by method and target."""
+    found: dict[str, bytes] = {}
+
+    def add(line: str, *headers: str) -> None:
+        with_body = line.startswith(("POST", "PUT", "PATCH"))
+        found[line] = request(line, {"ListenAddr": "0.0.0.0:2377", "Driver": "host"} if with_body else b"", *headers)
+
+    known = {(route.method, route.pattern) for route in ROUTES}
+    for route in ROUTES:
+        path = "/" + "/".join(route.pattern).replace("{id}", VICTIM).replace("{name}", "x/y")
+        if route.kind is Kind.DENY:
+            for version in ("", "/v1.24", "/v1.45"):
+                add(f"{route.method} {version}{path}")
+        for method in ("HEAD", "OPTIONS", "TRACE", "PATCH", "CONNECT", "PROPFIND"):
+            if (method, route.pattern) not in known:
+                add(f"{method} {path}")
+        # With a slash at its end it is another path to some, and none here.
+        add(f"{route.method} {path}/")
+    upgrade = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    for path in ("/session", "/grpc", "/moby.buildkit.v1.Control/Solve", "/moby.buildkit.v1.Control/ListWorkers",
+                 "/grpc.health.v1.Health/Check", "/moby.filesync.v1.FileSync/DiffCopy", "/metrics", "/debug/pprof/",
+                 "/debug/pprof/profile", "/debug/vars/", "/v1.23/containers/json", "/v1.24/debug/vars"):  # fmt: skip
+        for method in ("GET", "POST"):
+            add(f"{method} {path}")
+            add(f"{method} {path}?upgrade", *upgrade)
+            # What is kept open behind the answer ends with this one.
+            found[f"{method} {path}?upgrade"] += request("GET /nothing")
+            add(f"{method} {path}?grpc", "Content-Type: application/grpc", "TE: trailers")
+    # A client that knows beforehand that the server speaks HTTP/2 begins with this, and goes on with frames.
+    found["preface"] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+    return found
 
 
 def three_views(gateway: GatewayHost) -> Views:
