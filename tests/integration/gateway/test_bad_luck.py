@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ds01.gateway.jsonbody import BODY_MAX
 from tests.integration.gateway.gateway_host import GatewayHost
 from tests.integration.gateway.gpu_host import until
 from tests.integration.gateway.raw_requests import IMAGE, request
@@ -235,3 +236,47 @@ def main():
     assert took < 60
     # KiB: endless output waits in the engine, not here.
     assert after - before < 20_000
+
+
+LARGE = """
+import json
+def serving():
+    return os.popen("systemctl show -P MainPID gw.service").read()
+def main(most, image, room):
+    before = serving()
+    def body(size):
+        start = json.dumps({"Image": image, "Labels": {"a": "b"}}).encode()
+        return start + b" " * (size - len(start))
+    def ask(content, *fields, end=True):
+        head = ["POST /containers/create HTTP/1.1", "Host: x", *fields, *["Connection: close"] * end]
+        return "\\r\\n".join(head).encode() + b"\\r\\n\\r\\n" + content
+    def framed(size, **named):
+        return ask(body(size), f"Content-Length: {size}", **named)
+    over = body(most + 1)
+    chunks = b"".join(b"%x\\r\\n%b\\r\\n" % (len(piece), piece) for piece in
+                      (over[at : at + room] for at in range(0, len(over), room))) + b"0\\r\\n\\r\\n"
+    # What is just not too large is read, and the connection goes on behind it.
+    follows = b"GET /_ping HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n"
+    return [
+        talk(framed(most, end=False) + follows),
+        talk(framed(most + 1)),
+        talk(framed(8 * most)),
+        talk(ask(chunks, "Transfer-Encoding: chunked")),
+        talk(framed(most + 1, end=False) + follows),
+        serving() == before,
+    ]
+"""
+
+
+def test_a_body_has_a_most_and_what_is_longer_harms_nobody(gateway: GatewayHost):
+    fits, *longer, read, same = gateway.python("alice", LARGE, most=BODY_MAX, image=IMAGE, room=60_000)
+    assert fits.startswith("HTTP/1.1 201 ")
+    assert fits.endswith("\r\n\r\nOK")
+    for said in (*longer, read):
+        assert said.startswith("HTTP/1.1 413 "), said[:200]
+        assert f"the body is longer than {BODY_MAX} bytes" in said
+    # Nobody reads on for the sake of the answer; of what has arrived whole, the end is known.
+    assert [(said.count("HTTP/1.1 "), "Connection: close" in said) for said in longer] == [(1, True)] * len(longer)
+    assert (read.count("HTTP/1.1 "), read[-6:]) == (2, "\r\n\r\nOK")
+    assert same, "the gateway is still the same process"
+    assert len(gateway.sh("alice", "docker ps -aq").split()) == 1
