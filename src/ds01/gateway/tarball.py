@@ -35,10 +35,11 @@ _KINDS: Final[dict[bytes, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of an archive; its content is at `offset`."""
+    """One file of an archive: its headers begin at `start`, its content at `offset`."""
 
     name: str
     kind: Kind
+    start: int
     offset: int
     size: int
     link: str
@@ -47,7 +48,7 @@ class Entry:
 def entries(file: BinaryIO) -> Iterator[Entry]:
     """Yield what is in a tar file. Raises Refused where it is none."""
     given: dict[str, str] = {}
-    position = 0
+    position = start = 0
     for _ in range(_ENTRIES_MAX):
         file.seek(position)
         header = file.read(BLOCK)
@@ -80,8 +81,8 @@ def entries(file: BinaryIO) -> Iterator[Entry]:
         name = given.get("path") or (f"{prefix}/{name}" if prefix else name)
         link = given.get("linkpath") or _text(header[157:257].split(b"\0", 1)[0])
         kind = _KINDS.get(flag, "other")
-        yield Entry(normal(name), kind, content, size if kind == "file" else 0, link)
-        given = {}
+        yield Entry(normal(name), kind, start, content, size if kind == "file" else 0, link)
+        given, start = {}, position
     raise _bad(f"it has more than {_ENTRIES_MAX} entries")
 
 

@@ -30,6 +30,31 @@ def test_a_build_has_in_it_what_its_directory_has(gateway: GatewayHost, ignored:
     assert (int(cached) >= 2, images) == (True, "1")
 
 
+@pytest.mark.parametrize(
+    ("listing", "dockerfile"),
+    [
+        ("Dockerfile\n", "Dockerfile"), ("*\n!kept\n", "Dockerfile"), ("Dockerfile*\n.dockerignore\n", "dockerfile"),
+        ("**/Docker*\n", "docker/Dockerfile"), ("docker\n!docker/Dockerfile\n", "docker/Dockerfile"),
+        ("junk\n", "-"),
+    ],
+)  # fmt: skip
+def test_a_dockerfile_that_is_ignored_is_in_no_image(gateway: GatewayHost, listing: str, dockerfile: str):
+    named = "" if dockerfile == "dockerfile" else f"-f {dockerfile}"
+    script = f"""
+    cd $(mktemp -d); mkdir context; cd context; mkdir docker; echo k >kept; printf '{listing}' >.dockerignore
+    printf 'FROM {IMAGE}\\nCOPY . /all/\\nRUN find /all -type f >/found\\n' >../recipe
+    [ {dockerfile} = - ] || cp ../recipe {dockerfile}
+    for turn in 1 2; do
+      [ {dockerfile} = - ] || echo "# $turn" >>{dockerfile}
+      docker build {named} -t ignoring . <../recipe >../said 2>&1
+    done
+    docker run --rm ignoring sort /found; grep -A1 COPY ../said | grep -c 'Using cache' || true
+    docker rmi -f ignoring >/dev/null"""
+    direct = gateway.host.sh(f"export DOCKER_BUILDKIT=0\n{script}")
+    assert "/all/kept" in direct
+    assert gateway.sh("alice", script) == direct
+
+
 def test_a_list_of_what_is_ignored_may_be_a_link(gateway: GatewayHost):
     said = gateway.sh("alice", f"""
     cd $(mktemp -d); echo junk >ignored; ln -s ignored .dockerignore; echo k >kept; echo j >junk

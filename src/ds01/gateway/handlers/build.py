@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, BinaryIO, Final
 
-from ds01.gateway import archives, dockerfile, jsonbody, messages, recipe, references, tarball
+from ds01.gateway import archives, dockerfile, ignored, jsonbody, messages, recipe, references, tarball
 from ds01.gateway.exchange import Exchange
 from ds01.gateway.handlers import images, networks, transfers
 from ds01.gateway.handlers.common import LABEL_UID, without_ours
@@ -25,6 +25,7 @@ from ds01.slices.names import user_slice
 
 _HIDDEN: Final = ".ds01-"
 """Beginning of the name of our Dockerfile, whose rest nobody can know beforehand."""
+_DOCKERFILE: Final = "Dockerfile"
 _IGNORED: Final = ".dockerignore"
 _IGNORED_MAX: Final = 1 << 20
 _KEPT: Final = frozenset({"nocache", "platform", "target", "buildid", "extrahosts"})
@@ -50,14 +51,14 @@ async def build(exchange: Exchange, ownership: Ownership) -> None:
         sent = await stack.enter_async_context(spool.keep(uid, exchange.upload(), most))
         file = await spool.ask(lambda: archives.plain(sent, spool.temporary, spool.spare, most))
         stack.callback(file.close)
-        content = await spool.ask(lambda: _dockerfile(file, exchange.parameter("dockerfile") or "Dockerfile"))
+        content = await spool.ask(lambda: _dockerfile(file, exchange.parameter("dockerfile") or _DOCKERFILE))
         plan = await spool.ask(lambda: recipe.plan(dockerfile.read(content), given, exchange.parameter("target")))
         cache = [found for name in _list(exchange, "cachefrom") if (found := await _known(exchange, name)) is not None]
         query = await _query(exchange, names, given | plan.arguments, cache)
         query.append(("networkmode", await _network(exchange, ownership)))
-        hiding = await spool.ask(lambda: _hiding(file))
+        context = await spool.ask(lambda: _context(file, exchange.parameter("dockerfile") or _DOCKERFILE))
         pulls = [wanted for wanted in plan.wanted if await _to_pull(exchange, wanted)]
-        await exchange.answer_by(_build(exchange, file, plan, pulls, query, hiding=hiding))
+        await exchange.answer_by(_build(exchange, file, plan, pulls, query, context=context))
 
 
 async def _build(
@@ -67,7 +68,7 @@ async def _build(
     pulls: list[Wanted],
     query: list[tuple[str, str]],
     *,
-    hiding: tuple[int, bytes],
+    context: list[Part],
 ) -> AsyncGenerator[bytes]:
     for wanted in pulls:
         watcher = Watcher()
@@ -87,13 +88,7 @@ async def _build(
     names = [value for key, value in query if key == "t"]
     name = f"{_HIDDEN}{secrets.token_hex(16)}"
     ours = plan.write(found, f"ds01.managed=true {LABEL_UID}={exchange.caller.uid}")
-    size = await exchange.shared.spool.ask(lambda: file.seek(0, 2))
-    end, ignored = hiding
-    # `docker build -f -` sends no padding behind the last entry.
-    there = min(end, size)
-    missing = bytes(end - there)
-    parts: list[Part] = [*_entry(name, ours), (0, there), missing, *_entry(_IGNORED, ignored), (there, size - there)]
-    source = exchange.shared.spool.read(file, parts)
+    source = exchange.shared.spool.read(file, [*_entry(name, ours), *context])
     quiet = exchange.flag("q")
     async with images.replacing(exchange, names):
         watcher = Watcher()
@@ -112,24 +107,54 @@ def _entry(name: str, content: bytes) -> list[Part]:
     return [tarball.header(name, len(content)), content, tarball.padding(len(content))]
 
 
-def _hiding(file: BinaryIO) -> tuple[int, bytes]:
-    """Return where in a context our list of what is ignored goes, and that list.
+def _context(file: BinaryIO, path: str) -> list[Part]:
+    """Return what the engine gets of a context: our list of what is ignored is in it.
 
-    What it names, the engine takes away before the first step: else each `COPY . .` would bring our Dockerfile along,
-    and nothing from there on would ever come from the cache. The list names itself where the client sent no file: a
-    link is replaced by it, and clients that follow links have left out what the list behind it names.
+    What the list names, the engine takes away before the first step: else each `COPY . .` would bring our Dockerfile
+    along, and nothing from there on would ever come from the cache. The list names itself where the client sent no
+    file: a link is replaced by it, and clients that follow links have left out what the list behind it names.
+
+    Of all that is on the list clients send the Dockerfile alone, which the engine would take away after it read it. It
+    reads ours, so it is left out here. Some clients give theirs another name each time, which no cache survives either.
     """
     position, content = 0, None
+    dockerfiles: dict[str, list[tuple[int, int]]] = {}
+    wanted, linked = tarball.normal(path), set()
     for entry in tarball.entries(file):
+        end = entry.offset + entry.size + len(tarball.padding(entry.size))
         if entry.name == _IGNORED:
             if entry.size > _IGNORED_MAX:
                 raise Refused(400, f"the {_IGNORED} in the directory that is built has more than {_IGNORED_MAX} bytes",
                               "build.dockerignore", "make it shorter")  # fmt: skip
             file.seek(entry.offset)
             content = file.read(entry.size) if entry.kind == "file" else None
-            position = entry.offset + entry.size + len(tarball.padding(entry.size))
+            position = end
+        elif entry.kind == "file" and entry.name in {wanted, wanted.lower()}:
+            dockerfiles.setdefault(entry.name, []).append((entry.start, end))
+        elif entry.kind == "hard link":
+            linked.add(tarball.normal(entry.link))
     own = f"{_IGNORED}\n".encode() if content is None else content
-    return position, own + (b"" if own.endswith(b"\n") or not own else b"\n") + f"{_HIDDEN}*\n".encode()
+    if wanted == _DOCKERFILE and wanted not in dockerfiles:
+        wanted = wanted.lower()
+    # What other entries are links to has to be there.
+    hidden = wanted not in linked and ignored.hides(own, wanted)
+    left_out = dockerfiles.get(wanted, []) if hidden else []
+    size = file.seek(0, 2)
+    # `docker build -f -` sends no padding behind the last entry.
+    there = min(position, size)
+    listed = own + (b"" if own.endswith(b"\n") or not own else b"\n") + f"{_HIDDEN}*\n".encode()
+    before, after = _without(left_out, 0, there), _without(left_out, there, size)
+    return [*before, bytes(position - there), *_entry(_IGNORED, listed), *after]
+
+
+def _without(left_out: list[tuple[int, int]], begin: int, end: int) -> list[Part]:
+    """What there is between two places of a file, but for some of it."""
+    parts: list[Part] = []
+    for start, stop in left_out:
+        if begin <= start < end:
+            parts.append((begin, start - begin))
+            begin = min(stop, end)
+    return [*parts, (begin, end - begin)]
 
 
 async def _network(exchange: Exchange, ownership: Ownership) -> str:
@@ -148,7 +173,7 @@ def _dockerfile(file: BinaryIO, path: str) -> bytes:
     for _ in range(_LINKS_MAX):
         found = None
         for entry in tarball.entries(file):
-            if entry.name == wanted or (found is None and wanted == "Dockerfile" and entry.name == "dockerfile"):
+            if entry.name == wanted or (found is None and wanted == _DOCKERFILE and entry.name == _DOCKERFILE.lower()):
                 found = entry
         if found is None:
             raise Refused(400, f"Cannot locate specified Dockerfile: {path[:200]}", "build.dockerfile",
