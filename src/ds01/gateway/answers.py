@@ -14,7 +14,8 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _REPLACED: Final = frozenset({"api-version", "builder-version", "location"})
 _OURS: Final = _HOP_BY_HOP | _REPLACED
-_RAW_TYPES: Final = frozenset({"application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"})
+_RAW: Final = "application/vnd.docker.raw-stream"
+_RAW_TYPES: Final = frozenset({_RAW, "application/vnd.docker.multiplexed-stream"})
 
 
 def is_raw(head: ResponseHead) -> bool:
@@ -40,6 +41,11 @@ def passed(head: ResponseHead) -> list[tuple[str, str]]:
         # Clients that read 2 here build by BuildKit, past every slice.
         kept.append(("Builder-Version", "1"))
     return kept
+
+
+def not_upgraded(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Headers of an upgrade as the engine sends them with a raw stream to who asked for none: of one type for all."""
+    return [(name, _RAW if name.lower() == "content-type" else value) for name, value in headers]
 
 
 def _capped(version: str) -> str:

@@ -191,9 +191,14 @@ class Exchange(Conversation):
         """Give the connection to the client's and the engine's own protocol, which the engine alone may begin."""
         self.keep_alive = False
         self.answering = True
-        lines = answers.lines_of(head.status, answers.passed(head))
-        if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
-            lines += ["Connection: Upgrade", "Upgrade: tcp"]
+        status, headers = head.status, answers.passed(head)
+        if status == HTTPStatus.SWITCHING_PROTOCOLS:
+            if any(name == "upgrade" for name, _ in self.head.headers):
+                headers += [("Connection", "Upgrade"), ("Upgrade", "tcp")]
+            else:
+                # We ask for it each time. Who did not gets what the engine answers then: Node's clients read no other.
+                status, headers = HTTPStatus.OK, answers.not_upgraded(headers)
+        lines = answers.lines_of(status, headers)
         self.client.write(answers.encode(lines))
         await self._given_away(tunnel(self.client, call.wire))
 

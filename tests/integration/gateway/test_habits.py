@@ -87,6 +87,39 @@ def test_a_build_is_on_a_network_of_its_owner(gateway: GatewayHost):
     assert "Successfully built" in said.rpartition("a build does not reach the host")[2]
 
 
+def test_a_stream_without_an_upgrade_is_an_answer(gateway: GatewayHost):
+    # So docker-modem asks, and with it dockerode, where nothing is typed; Node drops a connection that is upgraded.
+    code = f"""
+import json
+def main(path):
+    def ask(line, body):
+        raw = json.dumps(body).encode()
+        return talk(b"POST %b HTTP/1.1\\r\\nHost: x\\r\\nContent-Type: application/json\\r\\nConnection: close\\r\\n"
+                    b"Content-Length: %d\\r\\n\\r\\n%b" % (line.encode(), len(raw), raw), path)
+    def made(line, body):
+        return json.loads(ask(line, body).partition("\\r\\n\\r\\n")[2])["Id"]
+    box = made("/containers/create", {{"Image": "{IMAGE}", "OpenStdin": True, "StdinOnce": True, "Cmd": ["cat"]}})
+    ask(f"/containers/{{box}}/start", {{}})
+    process = made(f"/containers/{{box}}/exec", {{"AttachStdout": True, "AttachStderr": True, "Cmd": ["echo", "said"]}})
+    found = [ask(f"/exec/{{process}}/start", {{"Detach": False, "Tty": False}})]
+    sock = connect(path)
+    sock.sendall(f"POST /containers/{{box}}/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\\r\\nHost: x\\r\\n"
+                 "Content-Length: 0\\r\\n\\r\\n".encode())
+    data = b""
+    while b"\\r\\n\\r\\n" not in data:
+        data += sock.recv(4096)
+    sock.sendall(b"typed")
+    sock.shutdown(socket.SHUT_WR)
+    found.append((data + read_all(sock)).decode("latin-1"))
+    # The order of headers is nobody's business.
+    return [[sorted(head.split("\\r\\n")), said] for head, _, said in (one.partition("\\r\\n\\r\\n") for one in found)]
+"""
+    direct = gateway.python("root", code, path="/run/docker.sock")
+    assert all("HTTP/1.1 200 OK" in head for head, _ in direct)
+    assert [said[-5:] for _, said in direct] == ["said\n", "typed"]
+    assert gateway.python("alice", code, path=SOCKET) == direct
+
+
 def test_links_lead_to_ones_own_containers(gateway: GatewayHost):
     compose = {
         "services": {
