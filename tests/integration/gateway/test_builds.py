@@ -14,6 +14,7 @@ import pytest
 from lab.process import ROOT
 from tests.integration.gateway.gateway_host import SOCKET, GatewayHost
 from tests.integration.gateway.gpu_host import until
+from tests.integration.gateway.raw_requests import request, send
 
 BASE = "ds01-lab/base"
 WRAPPER = ROOT / "roles/gateway/templates/usr/local/bin/docker.j2"
@@ -226,6 +227,19 @@ def test_no_way_to_buildkit_hangs_and_each_says_what_works(gateway: GatewayHost)
         assert "code 0" not in said
     for command, said in tried("export DOCKER_BUILDKIT=0", WANT_BUILDKIT).items():
         assert "code 0" in said, (command, said)
+
+
+def test_a_ping_names_the_builder_that_there_is(gateway: GatewayHost):
+    """Clients choose by it, before anybody is asked."""
+    ask = "curl -s -i --unix-socket /run/docker.sock http://x/_ping"
+    engine = dict(line.split(": ", 1) for line in gateway.host.sh(ask).splitlines() if ": " in line)
+    assert engine["Builder-Version"] == "2"
+    for method, said in send(gateway, {method: request(f"{method} /_ping") for method in ("GET", "HEAD")}).items():
+        head, _, content = said.partition("\r\n\r\n")
+        told = [line.split(": ", 1) for line in head.split("\r\n")[1:]]
+        assert [value for name, value in told if name.lower() == "builder-version"] == ["1"]
+        assert [value for name, value in told if name.lower() == "api-version"] == [engine["Api-Version"]]
+        assert content == ("OK" if method == "GET" else "")
 
 
 def test_clients_that_want_buildkit_are_told(gateway: GatewayHost):
