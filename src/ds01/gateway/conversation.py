@@ -88,6 +88,8 @@ class Shared:
         default_factory=lambda: Turns(4, Share(64, "pulls", "gateway.pulls", "pull one after another"))
     )
     """The engine fetches a few layers at a time, everybody's in one queue."""
+    saves: Share = field(default_factory=lambda: Share(2, "images saved", "images.saves", "save one after another"))
+    """The engine keeps the whole archive on its disk until the client has read it."""
     prunes: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """By kind of object: while the engine cleans up for one, it refuses to for another."""
 

@@ -22,7 +22,7 @@ _PIECE: Final = 1 << 20
 _READ_S: Final = 600.0
 """Seconds for one look at an upload: unpacking a large one takes minutes."""
 _SPARE: Final = 1 << 30
-"""Bytes that uploads leave free on the disk: the engine and the ledger need some to go on."""
+"""Bytes that archives leave free on the disk: the engine and the ledger need some to go on."""
 
 _T = TypeVar("_T")
 Part = bytes | tuple[int, int]
@@ -89,9 +89,7 @@ class Spool:
 
     def spare(self) -> None:
         """See that there is room. Raises Refused."""
-        found = os.statvfs(self._directory)
-        if found.f_bavail * found.f_frsize < _SPARE:
-            raise _full(f"less than {format_size(_SPARE)} are free")
+        see_room(self._directory)
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -122,5 +120,12 @@ class Spool:
         await self.ask(file.flush)
 
 
+def see_room(directory: Path, size: int = 0) -> None:
+    """See that so many bytes more leave enough free on the disk of a directory. Raises Refused or OSError."""
+    found = os.statvfs(directory)
+    if found.f_bavail * found.f_frsize - size < _SPARE:
+        raise _full(f"less than {format_size(_SPARE)} would be free")
+
+
 def _full(reason: str) -> Refused:
-    return Refused(507, f"uploads cannot be kept now: {reason}", "images.disk", "tell the administrator")
+    return Refused(507, f"archives cannot be kept now: {reason}", "images.disk", "tell the administrator")

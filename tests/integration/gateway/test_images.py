@@ -269,6 +269,32 @@ def test_no_archive_moves_a_name_that_is_not_ones_own(gateway: GatewayHost):
     assert {f"ds01-{alice}/{BASE}:latest", f"ds01-{alice}/victim:latest", f"ds01-{alice}/x:1"} <= tags(gateway)
 
 
+SAVES = """
+def main(image):
+    head = f"GET /images/{image}/get HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n".encode()
+    def begin():
+        sock = connect()
+        sock.sendall(head)
+        return sock, sock.recv(12).decode()
+    # The client does not read on, so that the engine keeps the whole archive.
+    held = [begin() for _ in range(3)]
+    said = [line for _, line in held]
+    held[0][0].close()
+    deadline = time.monotonic() + 60
+    while (again := begin())[1].endswith("429") and time.monotonic() < deadline:
+        again[0].close()
+    return [*said, again[1]]
+"""
+
+
+def test_few_archives_of_one_person_wait_on_the_disk_of_the_engine(gateway: GatewayHost):
+    # More than connections and pipes hold.
+    gateway.sh("alice", "cd $(mktemp -d); head -c 60000000 /dev/urandom >file; tar -c file | docker import - large")
+    done = gateway.python("alice", SAVES, image="large")
+    assert done == ["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 429", "HTTP/1.1 200"]
+    gateway.run("alice", "docker", "rmi", "large")
+
+
 def test_an_upload_is_kept_on_disk_and_ends_at_its_limit(gateway: GatewayHost):
     pid = gateway.main_pid()
     script = """

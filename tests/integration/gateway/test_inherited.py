@@ -47,7 +47,9 @@ def test_nobody_gets_into_one_with_rights_of_the_server(gateway: GatewayHost, na
 def test_a_privileged_one_is_not_started(gateway: GatewayHost):
     # Which this host could not do either: it is refused before.
     identity = old(gateway, "mighty", "--privileged", verb="create")
-    said = gateway.sh("alice", "docker start mighty; docker restart mighty; docker start -a mighty; docker exec mighty id")
+    said = gateway.sh(
+        "alice", "docker start mighty; docker restart mighty; docker start -a mighty; docker exec mighty id"
+    )
     assert said.count("has rights of the server: --privileged") == 3
     assert "received 403" in said
     assert gateway.inspect(identity)["State"]["Status"] == "created"

@@ -44,6 +44,11 @@ class Image:
         return self.document.get("RepoTags") or []
 
     @property
+    def size(self) -> int:
+        """Bytes of all its layers."""
+        return int(self.document.get("Size") or 0)
+
+    @property
     def labels(self) -> dict[str, str]:
         """What a container made from it has as well."""
         return (self.document.get("Config") or {}).get("Labels") or {}

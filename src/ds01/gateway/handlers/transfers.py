@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ds01.gateway import archives, messages, references
@@ -15,6 +16,7 @@ from ds01.gateway.messages import Watcher
 from ds01.gateway.ownership import Ownership
 from ds01.gateway.references import Reference
 from ds01.gateway.refusals import Malformed, Refused, not_found
+from ds01.gateway.spool import see_room
 from ds01.policy.units import format_size
 
 _FROM_CLIENT: Final = "-"
@@ -230,17 +232,20 @@ async def save(exchange: Exchange, ownership: Ownership) -> None:
     typed = list(exchange.names) or [value for key, value in exchange.query if key == "names"]
     if not typed:
         raise Refused(400, "no images are named", "image.save", "docker save NAME")
-    found = [(await images.find(exchange, name)).reference for name in typed]
-    uid = exchange.caller.uid
-    with ExitStack() as stack:
-        stack.enter_context(exchange.shared.pushing.reading(found))
+    found = [await images.find(exchange, name) for name in typed]
+    names, uid = [image.reference for image in found], exchange.caller.uid
+    size = sum(image.size for image in found)
+    with exchange.shared.saves.held(uid), ExitStack() as stack:
+        info = (await exchange.engine.get("info")).json()
+        await exchange.shared.spool.ask(lambda: see_room(Path(info["DockerRootDir"]), size))
+        stack.enter_context(exchange.shared.pushing.reading(names))
 
         async def read() -> None:
             # The engine has looked them up before it answers: others may push while the client takes its time.
             stack.close()
 
         await exchange.forward(
-            ["images", "get"], [("names", name) for name in found], before=read,
+            ["images", "get"], [("names", name) for name in names], before=read,
             stream=archives.Renaming(lambda name: references.to_owner(name, uid)),
         )  # fmt: skip
 
