@@ -21,6 +21,19 @@ def note(
         " legacy = iif(removed IS NULL, legacy, excluded.legacy), removed = NULL",
         {"kind": kind, "id": engine_id, "name": name, "uid": uid, "now": tx.now, "legacy": legacy},
     )
+    _name_claim(tx, kind, engine_id, name)
+
+
+def rename(tx: Transaction, kind: ObjectKind, engine_id: str, name: str) -> None:
+    """Note the name that an object has now."""
+    tx.change("UPDATE objects SET name = ? WHERE (kind, engine_id) = (?, ?)", (name, kind, engine_id))
+    _name_claim(tx, kind, engine_id, name)
+
+
+def _name_claim(tx: Transaction, kind: ObjectKind, engine_id: str, name: str) -> None:
+    # Whoever renames a container comes through here: its devices are found by the name that it has.
+    if kind == "container":
+        tx.change("UPDATE claims SET container_name = ? WHERE container_id = ?", (name, engine_id))
 
 
 def give(tx: Transaction, kind: ObjectKind, engine_id: str, uid: int | None) -> bool:

@@ -32,6 +32,7 @@ from .model import (
     Observation,
     Occupy,
     ReleaseLease,
+    RenameContainer,
     RestoreClaim,
     RestoreLease,
     Vacate,
@@ -216,6 +217,8 @@ class _Run:
                     tx, correction.kind, correction.id, correction.name, correction.uid, legacy=correction.legacy
                 )
                 self._adopted(correction)
+            case RenameContainer(container=container):
+                objects.rename(tx, "container", container.id, container.name)
             case ForgetObject(kind=kind, id=identity):
                 objects.remove(tx, kind, identity)
             case Contradiction():

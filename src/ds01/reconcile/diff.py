@@ -22,6 +22,7 @@ from .model import (
     Observation,
     Occupy,
     ReleaseLease,
+    RenameContainer,
     RestoreClaim,
     RestoreLease,
     Vacate,
@@ -207,10 +208,17 @@ def _objects(seen: Observation, books: Books) -> Iterator[Correction]:
     there = {("container", container.id) for container in seen.containers} | {
         (row.kind, row.id) for row in seen.objects
     }
+    claimed = {claim.container_id: claim.container_name for claim in books.claims.values()}
     for container in seen.containers:
-        if ("container", container.id) not in have:
+        old = have.get(("container", container.id))
+        if old is None:
             legacy = _legacy(container, books)
             yield NoteObject("container", container.id, container.name, container.uid, container.how, legacy)
+            continue
+        for before in (old.name, claimed.get(container.id) or container.name):
+            if before != container.name:
+                yield RenameContainer(container, before)
+                break
     for row in seen.objects:
         if (row.kind, row.id) not in have:
             yield NoteObject(row.kind, row.id, row.name, row.uid, "uid")

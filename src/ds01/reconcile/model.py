@@ -156,6 +156,14 @@ class NoteObject:
 
 
 @dataclass(frozen=True, slots=True)
+class RenameContainer:
+    """A container, or its claim, has another name in the ledger than at the engine."""
+
+    container: SeenContainer
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetObject:
     """The ledger has something that the engine does not."""
 
@@ -184,6 +192,7 @@ Correction: TypeAlias = (
     | Occupy
     | Vacate
     | NoteObject
+    | RenameContainer
     | ForgetObject
     | Contradiction
 )
@@ -212,6 +221,8 @@ def as_line(correction: Correction) -> str:
             return f"{occupant.kind} {occupant.name} does not use {occupant.device} any more"
         case NoteObject(kind=kind, name=name, uid=uid):
             return f"{kind} {name}: {'nobody' if uid is None else f'uid {uid}'}'s"
+        case RenameContainer(container=container, before=before):
+            return f"container {container.name}: was called {before}"
         case ForgetObject(kind=kind, name=name):
             return f"{kind} {name}: gone"
         case Contradiction(text=text):

@@ -178,6 +178,25 @@ def test_compose_gets_a_gpu_once_and_gives_it_back(lab: GpuHost):
     assert until(lambda: held(lab, "alice") == [])
 
 
+def test_a_claim_follows_the_name_of_its_container(lab: GpuHost):
+    run(lab, "alice", "a1", "--gpus", "1")
+    name = "SELECT container_name FROM claims WHERE state = 'open' AND user = 'alice'"
+    suffix = f"._.{lab.uid['alice']}"
+    lab.sh("alice", "docker rename a1 a2")
+    assert lab.root(f"answer = rows({name!r})") == [{"container_name": f"a2{suffix}"}], "at once"
+    # Of a new one with the old name nothing is given back.
+    lab.sh("alice", f"docker create --name a1 {IMAGE}")
+    release = f"curl -s --unix-socket {SOCKET} -X DELETE http://x/ds01/v1/leases/"
+    assert "no container with GPUs has that name" in lab.sh("alice", f"{release}a1")
+    assert "a2 runs on it" in lab.sh("alice", f"{release}a2")
+    # At the engine, past the gateway.
+    lab.host.sh(f"docker rename a2{suffix} a3{suffix}")
+    assert until(lambda: lab.root(f"answer = rows({name!r})") == [{"container_name": f"a3{suffix}"}])
+    lab.sh("alice", "docker rm -f a1")
+    lab.host.sh(f"docker rm -f a3{suffix}")
+    assert until(lambda: held(lab, "alice") == [])
+
+
 def test_environment_alone_gives_nothing_and_says_so(lab: GpuHost):
     said = lab.sh("alice", f"docker run --rm -e NVIDIA_VISIBLE_DEVICES=all -e CUDA_VISIBLE_DEVICES=3 {IMAGE} env")
     assert "NVIDIA_VISIBLE_DEVICES gives no GPU here" in said

@@ -188,6 +188,25 @@ def test_owners_are_noted_and_forgotten(world: World, event_log: Path) -> None:
         assert find(view, "volume", "data._.1000") is None
 
 
+def test_a_container_that_got_another_name_is_found_by_it(world: World) -> None:
+    token = world.lease("work._.1000", IDS[0])
+    world.look()
+    (identity,) = world.containers
+    world.containers[identity] = dataclasses.replace(world.containers[identity], name="other._.1000")
+    assert "container other._.1000: was called work._.1000" in world.look().lines
+    # What held a device before the ledger followed names: the row is right, the claim is not.
+    with world.ledger.transaction() as tx:
+        tx.change("UPDATE claims SET container_name = 'work._.1000'")
+    world.look()
+    with world.ledger.read() as view:
+        found = find(view, "container", identity)
+        assert found is not None
+        assert (found.name, found.uid, leases.claim(view, token).container_name) == (
+            "other._.1000", 1000, "other._.1000",
+        )  # fmt: skip
+    assert world.look().lines == []
+
+
 def test_a_rehearsal_changes_nothing(world: World, event_log: Path) -> None:
     world.lease("work._.1000", IDS[0])
     world.look()
