@@ -10,11 +10,14 @@ from ds01.api.desk import now_ms
 from ds01.api.errors import BAD, FORBIDDEN, NOT_THERE, error, refused
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ds01.allocator.answers import Allocation, Queued
     from ds01.allocator.model import Person, Refusal, Snapshot
     from ds01.allocator.request import Request
     from ds01.api.call import Call
     from ds01.api.desk import Desk
+    from ds01.ledger.rows import Lease
 
 _TOKEN: Final = re.compile(r"[a-z0-9]{16,64}")
 _NUMBER_MAX: Final = 2**63 - 1
@@ -93,15 +96,28 @@ def _request(call: Call) -> Request:
 def release(desk: Desk, call: Call) -> Any:
     """Give back the devices of a container that does not run."""
     from ds01.allocator.model import Refusal  # noqa: PLC0415 - most questions need no allocator
+    from ds01.allocator.picture import device_names  # noqa: PLC0415 - as above
 
     asker = call.asker
     reason = call.query.get("reason", f"released by {asker.user}")[:_REASON_MAX]
     with desk.ledger.read() as view:
-        token = desk.token(view, call.names[0], None if asker.admin else asker.uid)
+        token, names = desk.token(view, call.names[0], None if asker.admin else asker.uid), device_names(view)
     answer = desk.allocator.release(token, reason, dry_run=call.flag("dry_run"))
     if isinstance(answer, Refusal):
         raise refused(answer)
-    return [{"device": one.device, "state": one.state, "hold_until": one.hold_until} for one in answer]
+    return ended_data(answer, names)
+
+
+def ended_data(ended: list[Lease], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return as data what became of leases, with the names that their devices have for people."""
+    return [
+        {
+            "device": names.get(one.device, one.device),
+            "state": one.state,
+            "hold_until": one.hold_until if one.state == "held" else None,
+        }
+        for one in ended
+    ]
 
 
 def leave_queue(desk: Desk, call: Call) -> Any:

@@ -57,7 +57,7 @@ def test_allocate_shows_and_release_gives_back(ds01: Ds01):
     assert "1:0     2g.20gb  ok     games" in out
     token = data(ds01, "gpu", "status")["devices"][1]["holder"]["token"]
     assert data(ds01, "gpu", "release", token, "--dry-run")[0]["state"] == "released"
-    assert data(ds01, "gpu", "release", token) == [{"device": "MIG-1-0", "state": "released", "hold_until": None}]
+    assert data(ds01, "gpu", "release", token) == [{"device": "1:0", "state": "released", "hold_until": None}]
     assert all(device["holder"] is None for device in data(ds01, "gpu", "status")["devices"])
 
 
@@ -154,10 +154,12 @@ def test_stopped_marks(ds01: Ds01, ledger):
         bind(tx, token, "c1", "job._.5")
         start(tx, token)
     assert ": job runs on it" in ds01("gpu", "release", "job._.5", code=3)[2]
-    assert "would stop: MIG-1-0, kept until" in ds01("gpu", "mark-stopped", "job._.5", "--dry-run")[1]
-    assert "stopped: MIG-1-0, kept until" in ds01("gpu", "mark-stopped", "job._.5")[1]
+    assert "would stop: 1:0, kept until" in ds01("gpu", "mark-stopped", "job._.5", "--dry-run")[1]
+    assert "stopped: 1:0, kept until" in ds01("gpu", "mark-stopped", "job._.5")[1]
     assert "nothing to do" in ds01("gpu", "mark-stopped", "job._.5")[1]
     assert "1:0 (2g.20gb)" in ds01("gpu", "clear-stopped", "job._.5")[1]
+    ds01("gpu", "mark-stopped", "job._.5")
+    assert ds01("gpu", "release", "job._.5")[1] == "released: 1:0\n", "whatever it was kept until before"
 
 
 @pytest.mark.parametrize(

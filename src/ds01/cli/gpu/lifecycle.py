@@ -41,12 +41,14 @@ def mark_stopped(name: str, *, dry_run: bool, as_json: bool, policy_path: str, l
     Its devices are held as the policy says (`gpu_hold_after_stop`). DS01 does this by itself when the engine says so;
     this is for when it did not.
     """
+    from ds01.allocator.picture import device_names  # noqa: PLC0415 - help texts need no allocator
+    from ds01.api.changes import ended_data  # noqa: PLC0415 - as above
+
     with opened(policy_path, ledger_path) as desk:
         with desk.ledger.read() as view:
-            token = desk.token(view, name)
+            token, names = desk.token(view, name), device_names(view)
         changed = desk.allocator.stop(token, "marked as stopped by an administrator", dry_run=dry_run)
-    rows = [{"device": one.device, "state": one.state, "hold_until": one.hold_until} for one in changed]
-    return _say(rows, "would stop" if dry_run else "stopped", as_json=as_json)
+    return _say(ended_data(changed, names), "would stop" if dry_run else "stopped", as_json=as_json)
 
 
 @click.command("clear-stopped")
