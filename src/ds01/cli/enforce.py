@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
 from ds01.cli.output import FAILED, OK, say_json
+from ds01.problems import ReportedError
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 
 
-@click.group()
+class _ByRoot(click.Command):
+    """A command whose help everybody may read; half of what it looks at is closed to everybody but root."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it. Raises ReportedError."""
+        if os.geteuid() != 0:
+            raise ReportedError("only root may make this host keep to its policy: run the command with sudo")
+        return super().invoke(ctx)
+
+
+class _Jobs(click.Group):
+    command_class = _ByRoot
+
+
+@click.group(cls=_Jobs)
 def enforce() -> None:
     """Make this host keep to its policy. Safe to run at any time, and twice."""
 
