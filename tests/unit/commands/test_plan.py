@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from ds01.allocator.request import Request
 from ds01.cli.container import naming, person
+from ds01.cli.container.make import made
 from ds01.cli.container.options import volume
 from ds01.cli.container.person import Person
 from ds01.cli.container.plan import Gpus, Mount, Plan, mounted
+from ds01.cli.engine import Engine, EngineError
 
 ALICE = Person(5001, 5001, "alice", (6000,))
 AD = Person(1722830498, 1722800513, "h.baker@example.org")
@@ -186,3 +188,13 @@ def test_a_home_belongs_to_its_owner_and_has_a_prompt():
         stream = tar.extractfile("home/h.baker@example.org/.bashrc")
         assert stream is not None
         assert b"PS1='[train] " in stream.read()
+
+
+@pytest.mark.parametrize(("running", "way"), [(True, "attach train"), (False, "start train")])
+def test_a_name_that_is_taken_says_what_can_be_done_with_it_now(monkeypatch, *, running: bool, way: str):
+    monkeypatch.setattr(Engine, "ask", lambda *_, **__: {"State": {"Running": running}})
+    with (
+        pytest.raises(EngineError, match=rf"you have a container of that name: `container {way}`"),
+        made(Engine(), plan(), str),
+    ):
+        pytest.fail("it is made again")

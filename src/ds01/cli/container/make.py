@@ -60,11 +60,7 @@ def made(engine: Engine, plan: Plan, say: Say, *, starts: bool = False) -> Itera
         EngineError: It cannot be made.
         click.ClickException: There is one of that name, or no such image.
     """
-    if engine.exists("containers", plan.name, "json"):
-        raise EngineError(
-            f"{plan.name}: you have a container of that name: `container start {plan.name}` starts it, "
-            f"`container remove {plan.name}` takes it away"
-        )
+    _see_new(engine, plan.name)
     found = _image(engine, plan, say)
     request = secrets.token_hex(8)
     late_s = 0.0
@@ -84,6 +80,21 @@ def made(engine: Engine, plan: Plan, say: Say, *, starts: bool = False) -> Itera
             answered = isinstance(error, EngineError) and error.status
             _undo(engine, plan, request, late_s=0.0 if answered else late_s)
             raise
+
+
+def _see_new(engine: Engine, name: str) -> None:
+    try:
+        state = engine.ask("GET", "containers", name, "json")["State"]
+    except EngineError as error:
+        if error.status != _NOT_FOUND:
+            raise
+        return
+    use, end = ("attach", "retire") if state.get("Running") else ("start", "remove")
+    does = {"attach": "opens a shell in it", "start": "starts it"}[use]
+    raise EngineError(
+        f"{name}: you have a container of that name: `container {use} {name}` {does}, "
+        f"`container {end} {name}` takes it away"
+    )
 
 
 def _create(engine: Engine, plan: Plan, labels: dict[str, str], say: Say) -> dict[str, Any]:
