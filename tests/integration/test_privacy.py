@@ -151,6 +151,26 @@ def test_what_is_mounted_later_reaches_logins(people: People):
         people.host.sh(f"umount /srv/later; kill {pid}; mount --make-private /")
 
 
+def test_the_mounts_of_a_login_name_nothing_that_others_bind_and_the_hosts_stay(people: People):
+    pins, hers = "/run/ds01/binds", "/home/alice/secret-project"
+    # As the gateway has them, on a host whose mounts are all shared.
+    people.host.sh(f"""mount --make-rshared /; mkdir -p {pins} {hers}; mount -t tmpfs pins {pins}
+    mount --make-private {pins}; mkdir {pins}/one {pins}/two; mount --bind {hers} {pins}/one""")
+    pid = _pid(people, "bob")
+    try:
+        people.host.sh(f"mount --bind {hers} {pins}/two")
+        assert people.host.sh(f"cat /proc/{pid}/mountinfo").count("binds") == 0
+        for way in (people.su, people.service, people.job):
+            assert way("bob", "grep -c -e binds -e secret /proc/self/mountinfo") == "0\n"
+        there = people.host.sh("findmnt -rno TARGET").split()
+        assert [path for path in there if path.startswith(pins)] == [pins, f"{pins}/one", f"{pins}/two"]
+        # Run by hand, as root in the namespace of the host, it leaves everything as it is.
+        assert people.host.run("/etc/security/namespace.d/ds01-processes", check=False).returncode != 0
+        assert people.host.sh("findmnt -rno TARGET").split() == there
+    finally:
+        people.host.sh(f"umount -R {pins}; rm -r /run/ds01; rmdir {hers}; kill {pid}; mount --make-rprivate /")
+
+
 def test_services_see_what_they_always_saw(people: People):
     people.su("alice", "true")
     assert "hidepid" not in people.host.sh("findmnt -no options /proc")
