@@ -172,7 +172,8 @@ def step(gateway: GatewayHost) -> Iterator[str]:
         "alice", f"curl -s --unix-socket {SOCKET} -T- -X POST 'http://x/build?{query}' </srv/context.tar"
     )
     steps = "docker ps -q --no-trunc"
-    assert until(lambda: gateway.host.sh(steps).split())
+    assert until(lambda: gateway.host.sh(steps).split() or building.poll() is not None)
+    assert building.poll() is None, building.communicate()[0]
     (found,) = gateway.host.sh(steps).split()
     yield found
     gateway.host.sh(f"docker kill {found}")
