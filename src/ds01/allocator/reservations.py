@@ -104,13 +104,16 @@ def choose(
             return _conflict(conflicts[0].id, taken[conflicts[0].uuid])
     else:
         able = person is None or person.limits.allow_full_gpu
-        free = [device for device in there if device.uuid not in taken and (able or not device.full)]
+        usable = [device for device in there if able or not device.full]
+        free = [device for device in usable if device.uuid not in taken]
         chosen = sorted(free, key=lambda device: _preference(device, wish))[: wish.gpus]
         if len(chosen) < wish.gpus:
-            if overlapping:
-                return _conflict(f"only {len(free)} of {wish.gpus}", overlapping[0])
-            text = f"{wish.gpus} devices asked for, {len(free)} there are"
-            return Refusal("capacity", "gpu.count", text, f"ask for at most {len(free)}", possible=False)
+            if len(usable) >= wish.gpus:
+                are = "is" if len(free) == 1 else "are"
+                return _conflict(f"only {len(free)} of the {len(usable)} devices {are} free then", overlapping[0])
+            kind = "" if able else " besides full GPUs"
+            text = f"{wish.gpus} devices asked for, this server has {len(usable)}{kind}"
+            return Refusal("capacity", "gpu.count", text, f"ask for at most {len(usable)}", possible=False)
     return (None if person is None else _beyond(person, chosen)) or tuple(chosen)
 
 
@@ -126,8 +129,7 @@ def _preference(device: DeviceView, wish: Wish) -> tuple[Any, ...]:
 
 def _conflict(what: str, other: Booking) -> Refusal:
     when = f"{instant(other.starts)} to {instant(other.ends)}"
-    free = " is free" if what.startswith("only") else ""
-    text = f"{what}{free}: reserved for {other.whose} from {when}"
+    text = f"{what}: reserved for {other.whose} from {when}"
     return Refusal(
         "reservation", "reservations", text, "choose another device or time", who=other.whose, frees_at=other.ends
     )

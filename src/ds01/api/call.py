@@ -66,6 +66,17 @@ class Call:
         return user
 
 
+def check_length(seconds: int, most: int, fix: str = "") -> None:
+    """See that something lasts, and not too long. Raises ApiError."""
+    from ds01.policy.units import format_duration  # noqa: PLC0415 - most questions have none
+
+    if seconds <= 0:
+        raise bad("seconds", seconds, "write more than 0")
+    if seconds > most:
+        text = f"{format_duration(seconds)}: is longer than {format_duration(most)}"
+        raise error(BAD, text, "api.value", fix or "ask for less")
+
+
 def bad(name: str, value: object, expected: str) -> ApiError:
     """Return the error for a value that cannot be used."""
     return error(BAD, f"{name}: {shown(value)}", "api.value", expected)

@@ -168,7 +168,9 @@ def _wish(desk: Desk, call: Call) -> Any:
     if group is not None and group not in desk.groups:
         raise bad("group", group, f"there are {', '.join(desk.groups)}")
     starts, ends = call.value("starts", int, default=now_ms()), call.value("ends", int, default=0)
-    if ends <= max(starts, now_ms()):
+    if ends <= starts:
+        raise error(BAD, "it would last no time", "api.value", "it ends later than it begins")
+    if ends <= now_ms():
         raise error(BAD, "it would be over already", "api.value", "check when it begins and ends (times are UTC)")
     if ends - now_ms() > _LONGEST_MS:
         raise error(BAD, "it would end in more than a hundred years", "api.value", "check when it begins and ends")

@@ -6,7 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 from ds01 import events
-from ds01.api.call import bad
+from ds01.api.call import bad, check_length
 from ds01.api.changes import number_of
 from ds01.api.desk import account_of
 from ds01.api.errors import FORBIDDEN, NOT_NOW, NOT_THERE, error
@@ -44,8 +44,7 @@ def grant(desk: Desk, call: Call) -> Any:
         raise bad("user", user, "name the person")
     if not reason or not reason.strip() or len(reason) > _REASON_MAX:
         raise bad("reason", reason, f"say why in 1 to {_REASON_MAX} characters")
-    if not 0 < seconds <= _LONGEST_S:
-        raise bad("seconds", seconds, f"write 1 to {_LONGEST_S}; who needs no end goes into bare_metal.exempt_users")
+    check_length(seconds, _LONGEST_S, "who needs no end goes into bare_metal.exempt_users")
     uid, user = account_of(user)
     if not desk.tables["logins"]["close_gpus"]:
         text, fix = "the GPUs of this host are open to everybody", "nothing is to be granted: see bare_metal.close_gpus"

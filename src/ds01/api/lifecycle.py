@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ds01 import events
-from ds01.api.call import bad
+from ds01.api.call import bad, check_length
 from ds01.api.changes import number_of
 from ds01.api.desk import account_of, short, uid_of
 from ds01.api.errors import FORBIDDEN, NOT_NOW, NOT_THERE, error
@@ -180,8 +180,7 @@ def _admins_only(call: Call) -> None:
 
 def _length(call: Call) -> int:
     length: int = call.value("seconds", int, default=_KEEP_S)
-    if not 0 < length <= _LONGEST_S:
-        raise bad("seconds", length, f"write 1 to {_LONGEST_S}")
+    check_length(length, _LONGEST_S)
     return length
 
 

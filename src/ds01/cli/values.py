@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,13 @@ if TYPE_CHECKING:
 
 
 def duration(text: str, option: str) -> int:
-    """Return the seconds of "2h". Raises click.UsageError."""
+    """Return the seconds of "2h", more than none. Raises click.UsageError."""
     from ds01.policy.units import parse_duration  # noqa: PLC0415 - help texts need none
 
-    return _parsed(parse_duration, text, option)
+    seconds = _parsed(parse_duration, text, option)
+    if seconds == 0:
+        raise click.UsageError(f"{option}: {shown(text)}: write more than 0, like 30m, 8h or 7d")
+    return seconds
 
 
 def size(text: str, option: str) -> int:
@@ -52,6 +54,5 @@ def _parsed(parse: Callable[[str], int], text: str, option: str) -> int:
     try:
         return parse(text)
     except BadValue as error:
-        # In the policy, for which it was written, null is a value, too.
-        said = re.sub("[:;] null .*", "", str(error))
-        raise click.UsageError(f"{option}: {shown(text)}: {said}") from error
+        fix = f": {error.elsewhere}" if error.elsewhere else ""
+        raise click.UsageError(f"{option}: {shown(text)}: {error.expected}{fix}") from error

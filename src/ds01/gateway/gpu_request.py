@@ -89,7 +89,7 @@ def read_wait(value: str) -> int:
         seconds = parse_duration(value)
     except BadValue as error:
         raise Refused(
-            400, f"label {WAIT}: {value[:40]!r}: expected {error.expected}", _RULE, error.fix or ""
+            400, f"label {WAIT}: {value[:40]!r}: expected {error.expected}", _RULE, error.elsewhere
         ) from error
     if not 0 < seconds <= WAIT_MAX_S:
         raise Refused(400, f"label {WAIT}: {value[:40]!r}: expected more than 0s and at most 24h", _RULE)

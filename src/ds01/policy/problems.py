@@ -38,6 +38,11 @@ class BadValue(ValueError):  # noqa: N818 - it names what was found, and never r
         self.expected = expected
         self.fix = fix
 
+    @property
+    def elsewhere(self) -> str:
+        """How to put it right outside the policy, for which it was written: null is no value there."""
+        return "" if self.fix.startswith("null ") else self.fix.partition("; null ")[0]
+
 
 def dotted(path: Iterable[str | int]) -> str:
     """Return ("groups", "student", "members", 3) as `groups.student.members[3]`."""

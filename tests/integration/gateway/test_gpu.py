@@ -291,6 +291,7 @@ def test_a_container_waits_for_a_gpu(lab: GpuHost):
     assert "nothing was free within 1 s" in said
     assert "expected more than 0s" in lab.sh("alice", wanted.replace("10m", "25h"))
     assert "a duration with a unit" in lab.sh("alice", wanted.replace("10m", "40"))
+    assert "a duration with a unit" in lab.sh("alice", wanted.replace("10m", "''"))
     # A start waits as well, for its own container.
     lab.sh("alice", f"docker create --name mine --label ds01.wait=10m --gpus device=0:1 {IMAGE} sleep 99")
     lab.give_away("alice")

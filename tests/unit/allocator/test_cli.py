@@ -138,6 +138,8 @@ def test_reservations(ds01: Ds01):
     number = data(ds01, "gpu", "reserve", "1:1", "--user", "mail", *window, "--reason", "talk")["number"]
     _, _, err = ds01("reservation", "add", "1:1", "--group", "faculty", *window, code=3)
     assert "reserved for mail from 2099-01-01 08:00 UTC to 2099-01-01 16:00 UTC" in err
+    _, _, err = ds01("gpu", "reserve", "--group", "faculty", "--count", "4", *window, code=3)
+    assert "only 3 of the 4 devices are free then: reserved for mail from" in err
     assert "mail" in ds01("reservation", "list")[1]
     assert data(ds01, "reservation", "list")[0]["devices"] == ["1:1"]
     assert [
@@ -177,6 +179,8 @@ def test_stopped_marks(ds01: Ds01, ledger):
         (["gpu", "reserve", "0", "--group", "nobody", "--for", "1h"], 2, "there are faculty, student"),
         (["gpu", "reserve", "0", "--group", "faculty", "--from", "soon", "--for", "1h"], 2, "write a time like"),
         (["gpu", "reserve", "0", "--group", "faculty", "--from", "2020-01-01", "--for", "1h"], 2, "over already"),
+        (["gpu", "reserve", "0", "--group", "faculty", "--from", "2099-01-01", "--for", "0h"], 2, "write more than 0"),
+        (["gpu", "reserve", "--group", "faculty", "--count", "99", "--for", "1h"], 3, "this server has 4\n"),
         (["gpu", "reserve", "0", "--group", "faculty", "--from", "9999-12-31", "--for", "9d"], 2, "a hundred years"),
         (["gpu", "allocate", "games", "--token", "UPPER"], 2, "as an earlier answer gave it"),
     ],

@@ -265,6 +265,7 @@ def test_others_containers_are_shown_as_they_are():
 
 @pytest.mark.parametrize("value", ["10", "", "0s", "25h", "1h 30", "-5m", "ten"])
 def test_a_wait_is_a_duration_with_a_unit(value: str):
-    with pytest.raises(Refused):
+    with pytest.raises(Refused) as refused:
         read_wait(value)
+    assert "null" not in (refused.value.fix or ""), "a label has none"
     assert read_wait("10m") == 600

@@ -137,6 +137,18 @@ def test_whoever_is_root_by_sudo_is_named_and_not_root(
     assert event["actor"] == {"uid": 5003, "user": "carol", "via": "sudo"}
 
 
+@pytest.mark.parametrize(
+    ("length", "said"), [("0d", "--for: 0d: write more than 0"), ("4000d", "4000d: is longer than 3660d")]
+)
+def test_a_length_that_cannot_be_is_said_as_people_write_it(
+    desk: Desk, tmp_path: Path, capfd: pytest.CaptureFixture[str], length: str, said: str
+) -> None:
+    where = ["--ledger", str(desk.ledger.path), "--policy", str(tmp_path / "policy.yaml")]
+    command = ["exemption", "add", "nobody", "--rule", IDLE, "--for", length, "--reason", "a deadline", *where]
+    assert run(command) == 2
+    assert said in capfd.readouterr().err
+
+
 def test_who_has_two_names_is_one_person(path: Path, tmp_path: Path, tables: dict[str, Any]) -> None:
     """Directory services give one uid in two spellings of its domain, and take either."""
     del tables  # It wrote the policy.

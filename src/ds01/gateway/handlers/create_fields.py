@@ -101,7 +101,7 @@ def _environment(value: list[str], draft: Draft) -> list[str]:
 
 def _labels(value: dict[str, str], draft: Draft) -> dict[str, str]:
     ours = labels(draft.exchange, value)
-    if wait := value.get(WAIT):
+    if (wait := value.get(WAIT)) is not None:
         draft.gpus.wait_s = read_wait(wait)
         ours[WAIT] = wait
     ours["ds01.created_at"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
