@@ -31,14 +31,22 @@ if TYPE_CHECKING:
 @click.option("--group", is_flag=True, help="Only the name of the group.")
 @click.option("--explain", is_flag=True, help="Say for each limit which part of the policy set it.")
 def limits(user: str | None, path: str, *, as_json: bool, docker_args: bool, group: bool, explain: bool) -> None:
-    """Show the limits of USER (yourself, if not given)."""
+    """Show the limits of USER (yourself, if not given).
+
+    Exit code 5 for a name that neither this host nor its policy knows. A policy of --policy is asked about anybody.
+    """
     if as_json + docker_args + group > 1:
         raise click.UsageError("choose one of --json, --docker-args and --group")
     if explain and (docker_args or group):
         raise click.UsageError("--explain goes with the list of limits or with --json")
+    named = user is not None
     user = caller() if user is None else checked(user)
     tables = load_tables(path)
     resolved = resolve(tables, user, datetime.now(UTC), unix_groups(tables, user))
+    if named and path == DEFAULT_PATH and resolved.group_from == "default_group":
+        from ds01.api.desk import uid_of  # noqa: PLC0415 - whom the policy names needs no account yet
+
+        uid_of(user)
     for note in notes(resolved):
         click.echo(f"note: {note}", err=True)
     if group:

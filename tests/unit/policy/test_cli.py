@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ds01.cli.main import run
 from ds01.policy import cache
 
 from .conftest import BASE
@@ -315,3 +316,15 @@ def test_an_interruption_of_the_command_itself_is_said(tmp_path):
     )
     code += "'log'); sys.argv = ['ds01', 'events', '--follow', '--since=2026-01-01']; ds01.cli.entry.main()"
     assert interrupted([sys.executable, "-c", code], "2026-01-01T00:00:00.000Z\n") == (130, "stopped")
+
+
+def test_who_is_unknown_to_host_and_policy_has_no_limits(lab, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = str(lab(TEXT))
+    assert run(["limits", "ghost", "--policy", path, "--group"]) == 0, "a policy may be tried before people are there"
+    monkeypatch.setattr("ds01.cli.limits.DEFAULT_PATH", path)
+    assert run(["limits", "bob", "--policy", path, "--group"]) == 0, "the policy knows him"
+    assert run(["limits", "games", "--policy", path, "--group"]) == 0, "the host does"
+    capfd.readouterr()
+    assert run(["limits", "ghost", "--policy", path]) == 5
+    assert capfd.readouterr() == ("", "error: ghost: nobody here has that name: `getent passwd ghost` shows who has\n")
