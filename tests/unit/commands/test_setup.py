@@ -271,6 +271,17 @@ def test_every_kind_of_project_has_the_packages_of_its_kind(do, home: Path, use_
     assert (f"# Use case: {title}\n" in text) == bool(packages)
 
 
+def test_a_project_whose_image_is_there_says_what_it_is(do, home: Path):
+    begin = ("--quick", "--base", "python:3.12", "--no-git")
+    do("project-init", "Birds", "--type", "nlp", *begin)
+    before = (home / "dockerfiles/birds/Dockerfile").read_bytes()
+    said = do("project-init", "birds", "--type", "cv", *begin)
+    assert "~/dockerfiles/birds/Dockerfile is there already and stays as it is (use case: language)\n" in said
+    assert "note: --type, --framework and --base change nothing of it: edit it, then `image update birds`" in said
+    assert (home / "dockerfiles/birds/Dockerfile").read_bytes() == before
+    assert "note:" not in do("project-init", "birds", "--quick", "--no-git")
+
+
 def test_somebody_without_a_home_is_told_what_is_missing(do, monkeypatch):
     def nobody(uid: int) -> None:
         raise KeyError(uid)

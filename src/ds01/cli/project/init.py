@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -15,6 +18,7 @@ from ds01.cli.output import OK
 from ds01.cli.project import place
 from ds01.cli.wizard import step
 
+_USE_CASE: Final = re.compile("^# Use case: (.+)$", re.MULTILINE)
 type_option = click.option("-t", "--type", "use_case", type=click.Choice(list(USE_CASES)), help="What it is for.")
 framework_option = click.option(
     "-f", "--framework", metavar="NAME", help="Of its image: pytorch, tensorflow-2.16.1, ...  [default: ask]"
@@ -64,13 +68,30 @@ def init(
     ]
     if git:
         steps.append(["git-init", name])
-    if image and not described(name):
+    if image and described(name):
+        _say_image(name, [use_case, framework, base])
+    elif image:
         steps.append([*image_step(name, use_case, framework, base, asks=asks), "--no-build"])
     for words in steps:
         if code := step(*words):
             return code
     click.echo(f"the project {name} is in {place.tilde(where)}: `project launch {name} --open`")
     return OK
+
+
+def _say_image(name: str, wishes: Sequence[str | None]) -> None:
+    """Say which image a project has without a choice: it was begun before, perhaps for Birds and not for birds."""
+    image = place.image_of(name)
+    where = images.directory_of(image, None)
+    use_case = _USE_CASE.search(images.read(where, image))
+    kind = f" (use case: {use_case[1]})" if use_case else ""
+    click.echo(f"{place.tilde(where / 'Dockerfile')} is there already and stays as it is{kind}")
+    if any(wishes):
+        click.echo(
+            f"note: --type, --framework and --base change nothing of it: edit it, then `image update {image}`, "
+            "or give the project another name, and so an image of its own",
+            err=True,
+        )
 
 
 def check_base(framework: str | None, base: str | None) -> None:
