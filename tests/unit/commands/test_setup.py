@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import io
 import os
 import re
 import socket
@@ -280,6 +281,29 @@ def test_a_project_whose_image_is_there_says_what_it_is(do, home: Path):
     assert "note: --type, --framework and --base change nothing of it: edit it, then `image update birds`" in said
     assert (home / "dockerfiles/birds/Dockerfile").read_bytes() == before
     assert "note:" not in do("project-init", "birds", "--quick", "--no-git")
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "said"),
+    [
+        ("container-create --cpu-only --dry-run", ["a b", "train"], ["not a name for a container", "container train"]),
+        (
+            "image-create --no-build",
+            ["x" * 300, "birds", "nosuch", "python", "", "", "many", ""],
+            ["up to 120", "wrote"],
+        ),
+        ("dir-create", ["b/c", "birds"], ["not a name for a project", "workspace/birds"]),
+    ],
+)
+def test_a_wrong_answer_is_asked_again(do, monkeypatch, command: str, typed: list[str], said: list[str]):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("".join(f"{line}\n" for line in typed)))
+    found = do(*command.split())
+    assert [text for text in said if text not in found] == []
+    assert "Usage:" not in found
 
 
 def test_somebody_without_a_home_is_told_what_is_missing(do, monkeypatch):

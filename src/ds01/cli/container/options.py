@@ -141,7 +141,7 @@ def volume(entry: str) -> Mount:
 def _ask_name() -> str:
     if not sys.stdin.isatty():
         raise click.UsageError(f"NAME is missing: `{click.get_current_context().command_path} NAME [IMAGE]`")
-    return str(click.prompt("Name of the container", err=True))
+    return str(click.prompt("Name of the container", value_proc=checked, err=True))
 
 
 def gpus(gpu: str, profile: str = "", memory: str = "", *, cpu_only: bool, full: bool = False) -> Gpus:

@@ -78,7 +78,7 @@ def create(
     if name is None:
         if not asks:
             raise click.UsageError("NAME is missing: `image create NAME`")
-        name = str(click.prompt("Name of the image", err=True))
+        name = str(click.prompt("Name of the image", value_proc=place.checked, err=True))
     name = place.checked(name)
     where = place.directory_of(name, directory)
     if not dry_run and (where / "Dockerfile").exists():
@@ -126,7 +126,11 @@ def base_of(framework: str | None, image: str | None, *, asks: bool) -> catalogu
     found = catalogue.bases()
     if framework is None and asks:
         names = ", ".join(dict.fromkeys(base.framework for base in found))
-        framework = click.prompt(f"1/4 Framework ({names})", default=_DEFAULT, err=True)
+        question = f"1/4 Framework ({names})"
+        asked: catalogue.Base = click.prompt(
+            question, default=_DEFAULT, value_proc=lambda typed: catalogue.chosen(typed, found), err=True
+        )
+        return asked
     return catalogue.chosen(_DEFAULT if framework is None else framework, found)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME: Final = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _REFERENCE: Final = re.compile(r"(?=.{1,255}$)[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9_][A-Za-z0-9._:@-]*)*")
+_NAME_MAX: Final = 120
+"""With a tag it is the name of a directory, which has 255 characters at most, and of a repository."""
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -49,9 +51,10 @@ class NoDockerfileError(ReportedError):
 def checked(name: str) -> str:
     """Return a name for an image of one's own. Raises click.UsageError."""
     repository, _, tag = name.partition(":")
-    if not NAME.fullmatch(repository) or (tag and not _TAG.fullmatch(tag)):
+    if not NAME.fullmatch(repository) or len(repository) > _NAME_MAX or (tag and not _TAG.fullmatch(tag)):
         raise click.UsageError(
-            f"NAME: {shown(name)}: not a name for an image: use lower-case letters, digits, and . _ - between them"
+            f"NAME: {shown(name)}: not a name for an image: use up to {_NAME_MAX} lower-case letters, digits, "
+            "and . _ - between them"
         )
     return name
 

@@ -94,7 +94,7 @@ def chosen(name: str | None) -> str:
     if name is None and (name := _here()) is None:
         if not sys.stdin.isatty():
             raise click.UsageError("PROJECT is missing: name one, or go to its directory in ~/workspace")
-        name = str(click.prompt("Name of the project", err=True))
+        name = str(click.prompt("Name of the project", value_proc=checked, err=True))
     return checked(name)
 
 

@@ -74,7 +74,9 @@ def setup(
     gpus = ["--cpu-only"] if cpu_only else ["--gpu", gpu] if gpu else []
     parts = [part for part in STEPS if part not in skip]
     if name is None and {*parts} & {"project", "image", "container", "editor"}:
-        name = click.prompt("Name of your project", default=_usual(), err=True) if asks else _usual()
+        name = _usual()
+        if asks:
+            name = click.prompt("Name of your project", default=name, value_proc=place.checked, err=True)
     project = "" if name is None else place.checked(name)
     launched = False
     for number, part in enumerate(parts, 1):
@@ -119,7 +121,10 @@ def _image(
     mine = place.image_of(project)
     if image is None and asks and own and mine not in own:
         click.echo(f"You have images: {', '.join(own)}", err=True)
-        chosen = click.prompt(f"Which one? {mine} would be a new one", default=own[0], err=True)
+        question = f"Which one? {mine} would be a new one"
+        chosen = click.prompt(
+            question, default=own[0], value_proc=lambda typed: images.reference(typed, "IMAGE"), err=True
+        )
         image = None if chosen == mine else str(chosen)
     if image is not None:
         click.echo(f"the image is {image}")
