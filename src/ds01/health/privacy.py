@@ -1,4 +1,4 @@
-"""Do people's logins have a /tmp and a list of processes of their own?"""
+"""Do people's logins have a /tmp of their own, and does nothing tell them of others' processes?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ _NOBODY: Final = "nobody"
 _FIX: Final = "Run site.yml again with --tags privacy."
 # Any service whose sessions are made by the second of the stacks; where sudo is missing PAM takes its own default.
 _SERVICE: Final = "sudo"
+# systemd tells it of every unit, whatever /proc hides.
+_ASK: Final = (
+    "busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager "
+    "GetUnitProcesses s init.scope >/dev/null 2>&1 && echo systemctl-status || :"
+)
 
 
 def check_privacy() -> Check:
@@ -24,7 +29,7 @@ def check_privacy() -> Check:
         return failed("privacy", f"{' and '.join(without)} lack {_MODULE}: /tmp and processes are shown to all", _FIX)
     with tempfile.NamedTemporaryFile(prefix="ds01-health-") as others:
         Path(others.name).chmod(0o644)
-        look = 'for place in "$1" /proc/1; do test ! -e "$place" || echo "$place"; done'
+        look = f'for place in "$1" /proc/1; do test ! -e "$place" || echo "$place"; done; {_ASK}'
         done = run(
             "systemd-run", "--quiet", "--collect", "--pipe", "--wait", f"--property=User={_NOBODY}",
             f"--property=PAMName={_SERVICE}", "sh", "-c", look, "sh", others.name,
