@@ -56,3 +56,13 @@ def test_what_locks_people_out_or_lets_them_in_is_found(host: LabHost, harm: str
     assert host.run(*look).stdout.startswith("ok ")
     host.sh(harm)
     assert host.run(*look).stdout.startswith(f"failed {said}")
+
+
+def test_what_containers_bind_is_peoples(host: LabHost):
+    host.sh(f"rm -rf /etc/ds01 /opt/ds01 /run/ds01 /var/lib/ds01 /var/log/ds01; {TREE}")
+    host.sh("""install -d -m 700 /run/ds01/binds; mount -t tmpfs -o mode=700 pins /run/ds01/binds
+    install -d -o nobody /run/ds01/binds/one/b0; install -o nobody -m 666 /dev/null /run/ds01/binds/one/b0/file""")
+    try:
+        assert host.run("python3", "-c", LOOK, CODE).stdout.startswith("ok ")
+    finally:
+        host.sh("umount /run/ds01/binds")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _PLACES = (Path("/etc/ds01"), Path("/opt/ds01"), Path("/run/ds01"))
 PUBLIC = (*_PLACES, Path(DEFAULT_PATH))
 OURS = (*_PLACES, Path("/var/lib/ds01"), Path("/var/log/ds01"))
+# What containers bind is mounted there: it belongs to people, in a directory that only root enters.
+_PEOPLES = Path("/run/ds01/binds")
 _SHOWN = 5
 
 
@@ -35,6 +37,7 @@ def check_permissions() -> Check:
 def _below(place: Path) -> Iterator[Path]:
     yield place
     for folder, names, files in os.walk(place):
+        names[:] = [name for name in names if Path(folder, name) != _PEOPLES]
         yield from (Path(folder, name) for name in names + files)
 
 
