@@ -34,7 +34,7 @@ JOB_DEVICES: Final = (
     "char-st rw", "char-nvme rw", "char-ipmidev rw",
 )  # fmt: skip
 JOB_SERVICES: Final = (
-    # Debian's cron and at give jobs no session. sshd's sessions leave it, unless systemd-logind does not answer.
+    # Jobs of root and of system users have no session. sshd's sessions leave it, unless systemd-logind does not answer.
     "cron.service", "anacron.service", "atd.service", "ssh.service", "ssh@.service",
     # Mail servers run what people write into ~/.forward.
     "exim4.service", "postfix.service", "postfix@.service",
