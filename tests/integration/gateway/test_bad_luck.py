@@ -164,10 +164,13 @@ def test_who_leaves_while_something_is_made_finds_it_whole(gateway: GatewayHost)
     assert until(lambda: gateway.host.sh(f"{there}; {networks}", check=False).count("x\n") == len(names) * 2 + 1)
     all_ = " ".join(names)
     assert until(
-        lambda: "No such" not in gateway.sh("alice", f"docker inspect -f x {all_} crate; docker network inspect {all_}")
+        lambda: (
+            "No such"
+            not in gateway.sh("alice", f"docker container inspect -f x {all_} crate; docker network inspect {all_}")
+        )
     )
     said = gateway.sh("alice", f"docker start {all_} crate; docker rm -fv {all_} crate; docker network rm {all_}")
-    assert "Error" not in said
+    assert "Error" not in said, said + gateway.host.sh("journalctl -u gw.service -n 50 --no-pager")
     assert gateway.host.sh("docker ps -aq; docker volume ls -q") == ""
 
 
