@@ -12,7 +12,7 @@ GIVES = {
     "pid": ("--pid host", "--pid host"),
     "root": ("-v /:/host", "-v /"),
     "others": ("-v /home/bob:/bob", "-v /home/bob"),
-    "disk": ("--device /dev/null:/dev/sda", "--device /dev/null"),
+    "disk": ("--device /dev/snd/../null:/dev/sda", "--device /dev/null"),
     "rule": ("--device-cgroup-rule 'c 1:3 rwm'", "--device-cgroup-rule"),
     "paths": ("--security-opt systempaths=unconfined", "--security-opt systempaths=unconfined"),
 }
@@ -28,6 +28,7 @@ def old(gateway: GatewayHost, name: str, flags: str, *, verb: str = "run -d") ->
 @pytest.mark.parametrize("name", GIVES)
 def test_nobody_gets_into_one_with_rights_of_the_server(gateway: GatewayHost, name: str):
     flags, said = GIVES[name]
+    gateway.host.sh("mkdir -p /dev/snd")
     identity = old(gateway, name, flags)
     for way in ("exec {} id", "attach --no-stdin {}", "start {}", "restart {}"):
         refused = gateway.run("alice", "sh", "-c", f"timeout 20 docker {way.format(name)}", check=False)
@@ -71,8 +72,13 @@ def test_one_on_the_servers_network_is_worked_in_until_it_ends(gateway: GatewayH
 
 def test_a_namespace_of_processes_is_not_shared_on(gateway: GatewayHost):
     old(gateway, "watcher", "--pid host")
-    said = gateway.sh("alice", f"docker run --rm --pid container:watcher --cap-add SYS_PTRACE {IMAGE} true")
-    assert "has rights of the server: --pid host" in said
+    old(gateway, "third", f"--pid container:watcher._.{gateway.uid['alice']}")
+    said = gateway.sh(
+        "alice",
+        f"docker run --rm --pid container:watcher --cap-add SYS_PTRACE {IMAGE} true; docker exec third id;"
+        "docker stop -t 0 third; docker start third",
+    )
+    assert said.count("has rights of the server: --pid host") == 3
 
 
 def test_an_ordinary_one_is_its_owners_as_ever(gateway: GatewayHost):

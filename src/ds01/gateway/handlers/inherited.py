@@ -7,6 +7,7 @@ get in, and does not start it again; what it prints, what is in it and its end s
 from __future__ import annotations
 
 import re
+from posixpath import normpath
 from typing import Any, Final
 
 from ds01.gateway.exchange import Exchange
@@ -33,10 +34,9 @@ async def see_harmless(exchange: Exchange, found: dict[str, Any], *, starting: b
         Refused: It gives more.
     """
     host = found.get("HostConfig") or {}
-    more = _rights(host)
-    if starting:
-        more += [said for field, said in _NAMESPACES.items() if host.get(field) == "host" and said not in more]
-    else:
+    fields = tuple(_NAMESPACES) if starting else ("PidMode",)
+    more = _rights(host) + [_NAMESPACES[field] for field in fields if await _is_the_servers(exchange, host, field)]
+    if not starting:
         # At a start `mounts.renew` looks at these, more closely.
         more += [f"-v {source}" for source in await mounts.foreign(exchange, found)]
     if more:
@@ -45,24 +45,28 @@ async def see_harmless(exchange: Exchange, found: dict[str, Any], *, starting: b
 
 async def see_own_namespace(exchange: Exchange, engine_id: str, field: str) -> None:
     """See that a namespace that another container is to share is not the server's. Raises Refused."""
+    if await _is_the_servers(exchange, {field: f"container:{engine_id}"}, field):
+        raise _refused([_NAMESPACES[field]])
+
+
+async def _is_the_servers(exchange: Exchange, host: dict[str, Any], field: str) -> bool:
+    """Whether a namespace of a container is the server's, also by another container whose it shares."""
     joined: set[str] = set()
-    while engine_id and engine_id not in joined:
-        joined.add(engine_id)
-        found = await described(exchange, engine_id)
-        mode = str((found.get("HostConfig") or {}).get(field) or "")
-        if mode == "host":
-            raise _refused([_NAMESPACES[field]])
-        prefix, _, name = mode.partition(":")
-        engine_id = name if prefix == "container" else ""
+    while (mode := str(host.get(field) or "")) != "host":
+        prefix, _, other = mode.partition(":")
+        if prefix != "container" or other in joined:
+            return False
+        joined.add(other)
+        host = (await described(exchange, other)).get("HostConfig") or {}
+    return True
 
 
 def _rights(host: dict[str, Any]) -> list[str]:
     """What a container has with which its root is the server's, as it was asked for."""
     capabilities = (str(name).upper().removeprefix("CAP_") for name in host.get("CapAdd") or [])
-    devices = (str(device.get("PathOnHost")) for device in host.get("Devices") or [])
+    devices = (normpath(str(device.get("PathOnHost"))) for device in host.get("Devices") or [])
     found = {
         "--privileged": host.get("Privileged"),
-        _NAMESPACES["PidMode"]: host.get("PidMode") == "host",
         "--device-cgroup-rule": host.get("DeviceCgroupRules"),
         "--security-opt systempaths=unconfined": host.get("ReadonlyPaths") == [],
     }
