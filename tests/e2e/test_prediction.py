@@ -9,11 +9,12 @@ from lab.process import ROOT
 
 # How the runtime gets there, not what is there afterwards: only worth doing when it is really installed.
 TRANSPORT = {"runtime : Make the bundle", "runtime : Copy the bundle", "runtime : Remove the bundle"}
-# Follows from files that are predicted: systemd and the system bus take over what they say.
+# Follows from files that are predicted: systemd, the system bus and the kernel take over what they say.
 FOLLOWING = {
     "logging : Restart the journal if it started before its bounds",
     # It may have seen its file by itself.
     "privacy : Let systemd tell members nothing of others' processes",
+    "slices : Tell the kernel",
     "timers : Run these timers, now and at boot, and no others",
 }
 SNAPSHOT = ROOT / "molecule/remove/files/snapshot.py"
