@@ -59,16 +59,21 @@ def slices(*, dry_run: bool, as_json: bool) -> int:
 def expiry(*, dry_run: bool, as_json: bool) -> int:
     """End overrides and exemptions whose last day is over.
 
-    Then does what `enforce slices` does.
+    Then does what `enforce slices` does. People are told in the last days of their override.
     """
-    from ds01.enforce.expiry import report_expired  # noqa: PLC0415 - the other jobs need none of it
+    from ds01.enforce.expiry import report_expired, tell_of_ends  # noqa: PLC0415 - the other jobs need none of it
     from ds01.enforce.policy import read_policy  # noqa: PLC0415 - the validator, which jobs of each minute do without
     from ds01.enforce.slices import enforce_slices  # noqa: PLC0415 - the other jobs need none of it
+    from ds01.ledger import LEDGER, LedgerMissingError  # noqa: PLC0415 - as above
 
     now = datetime.now(UTC)
     loaded = read_policy(now, dry_run=dry_run)
     ended = [str(item) for item in report_expired(loaded.policy, now, dry_run=dry_run)]
     outcome = enforce_slices(loaded, now, granted=_granted(), dry_run=dry_run, prove=False)
+    try:
+        ended += tell_of_ends(loaded.policy, now, LEDGER, dry_run=dry_run)
+    except LedgerMissingError as error:
+        click.echo(f"nobody is told: {error}", err=True)
     return _say(outcome.changes, outcome.problems, ended, as_json=as_json)
 
 

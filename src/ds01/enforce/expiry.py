@@ -1,18 +1,26 @@
-"""Overrides and exemptions whose last day is over: reported once each."""
+"""Overrides and exemptions whose last day is over: reported once each. Whose override ends is told before it does."""
 
 from __future__ import annotations
 
-from datetime import UTC, date
-from typing import TYPE_CHECKING, NamedTuple
+import pwd
+from datetime import UTC, date, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ds01 import events
 from ds01.enforce import state
+from ds01.ledger import JOB_DEADLINE_S, Ledger, lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+    from pathlib import Path
 
     from ds01.policy import Policy
+
+_AHEAD: Final = timedelta(days=2)
+"""So long before the last day of an override its owner is told. Of an exemption they need not be: what it spared them
+has warnings of its own."""
+_ONCE_MS: Final = 7 * 86_400_000
 
 
 class Expired(NamedTuple):
@@ -62,6 +70,40 @@ def report_expired(policy: Policy, now: datetime, *, dry_run: bool) -> list[Expi
         )
     state.save(known | {"expired": keys})
     return new
+
+
+def tell_of_ends(policy: Policy, now: datetime, ledger_path: Path, *, dry_run: bool) -> list[str]:
+    """Tell people, once, that their override ends soon: then the kernel may end what takes more memory than they have.
+
+    Returns one line for each who is told. Raises LedgerError.
+    """
+    today = now.astimezone(UTC).date()
+    soon = {user: day for kind, user, day in _dated(policy) if kind == "override" and today <= day <= today + _AHEAD}
+    # Before the ledger is taken: name services may be slow.
+    known = [(user, uid, day) for user, day in soon.items() if (uid := _uid(user)) is not None]
+    if not known:
+        return []
+    with Ledger(ledger_path, deadline_s=JOB_DEADLINE_S) as ledger, ledger.transaction(keep=not dry_run) as tx:
+        return [
+            f"{user} is told that the override ends on {day}"
+            for user, uid, day in known
+            if lifecycle.tell(tx, uid, "notice", "your limits", _warning(day), repeat_after_ms=_ONCE_MS)
+        ]
+
+
+def _warning(day: date) -> str:
+    return (
+        f"What you may have beyond your group counts until the end of {day} (UTC). Then your limits are those of the "
+        "group, at once, also for what runs: where it takes more memory, the kernel ends programs. Save your work "
+        "before, or ask an administrator for a later day."
+    )
+
+
+def _uid(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
 
 
 def _dated(policy: Policy) -> Iterator[tuple[str, str, date]]:

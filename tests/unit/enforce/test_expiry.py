@@ -1,15 +1,22 @@
 import datetime as dt
 import json
+import pwd
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ds01 import events
 from ds01.enforce import policy as host_policy
 from ds01.enforce import state
-from ds01.enforce.expiry import report_expired
+from ds01.enforce.expiry import report_expired, tell_of_ends
+from ds01.ledger import Ledger
+from ds01.ledger.lifecycle import notices
 from ds01.policy import load_policy
 from ds01.policy.problems import PolicyError
+from tests.unit.ledger.conftest import ledger, path, time
+
+__all__ = ["ledger", "path", "time"]
 
 POLICY = """
 default_group: student
@@ -61,6 +68,36 @@ def test_a_new_end_of_the_same_override_is_reported_again(log: Path):
         host_policy.POLICY_FILE.write_text(POLICY.replace("2026-06-15", day))
         report_expired(load_policy(host_policy.POLICY_FILE, now=late).policy, late, dry_run=False)
     assert [name for _, name in types(log)] == ["alice", "bob", "alice"]
+
+
+@pytest.mark.usefixtures("log")
+def test_people_are_told_once_before_their_override_ends(ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid={"alice": 1000, "bob": 1001}[name]))
+
+    def told(days: int, *, dry_run: bool = False) -> list[str]:
+        now = DAY + dt.timedelta(days=days)
+        return tell_of_ends(load_policy(host_policy.POLICY_FILE, now=now).policy, now, path, dry_run=dry_run)
+
+    line = ["alice is told that the override ends on 2026-06-15"]
+    assert told(-3) == []
+    assert told(-2, dry_run=True) == line
+    assert told(-2) == line
+    assert [told(days) for days in (-2, -1, 0, 1)] == [[]] * 4
+    # A later day is another end.
+    host_policy.POLICY_FILE.write_text(POLICY.replace("2026-06-15", "2026-06-17"))
+    assert told(1) == ["alice is told that the override ends on 2026-06-17"]
+    with ledger.read() as view:
+        assert [day in notice.text for day, notice in zip(("-15", "-17"), notices(view, 1000), strict=True)] == [
+            True
+        ] * 2
+        assert notices(view, 1001) == []
+
+
+@pytest.mark.usefixtures("ledger", "log")
+def test_nobody_is_told_who_has_no_account(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: {}[name])
+    policy = load_policy(host_policy.POLICY_FILE, now=DAY).policy
+    assert tell_of_ends(policy, DAY, path, dry_run=False) == []
 
 
 def test_a_damaged_state_means_saying_it_again(log: Path):
