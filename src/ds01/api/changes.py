@@ -174,9 +174,12 @@ def _wish(desk: Desk, call: Call) -> Any:
         raise error(BAD, "it would be over already", "api.value", "check when it begins and ends (times are UTC)")
     if ends - now_ms() > _LONGEST_MS:
         raise error(BAD, "it would end in more than a hundred years", "api.value", "check when it begins and ends")
-    devices, count = call.value("devices", list, default=[]), call.value("count", int, default=1)
+    devices: list[Any] = call.value("devices", list, default=[])
+    count = call.value("count", int, default=len(devices) or 1)
     if not all(isinstance(name, str) for name in devices):
         raise bad("devices", devices, "write names, like 0:1 or a UUID")
+    if devices and count != len(devices):
+        raise bad("count", count, f"name as many devices, or none (named: {len(devices)})")
     if count < 1:
         raise bad("count", count, "write a number above zero")
     reason = call.value("reason", str)

@@ -180,6 +180,11 @@ def test_stopped_marks(ds01: Ds01, ledger):
         (["gpu", "reserve", "0", "--group", "faculty", "--from", "soon", "--for", "1h"], 2, "write a time like"),
         (["gpu", "reserve", "0", "--group", "faculty", "--from", "2020-01-01", "--for", "1h"], 2, "over already"),
         (["gpu", "reserve", "0", "--group", "faculty", "--from", "2099-01-01", "--for", "0h"], 2, "write more than 0"),
+        (
+            ["gpu", "reserve", "0", "--group", "faculty", "--count", "2", "--for", "1h"],
+            2,
+            "name as many devices, or none",
+        ),
         (["gpu", "reserve", "--group", "faculty", "--count", "99", "--for", "1h"], 3, "this server has 4\n"),
         (["gpu", "reserve", "0", "--group", "faculty", "--from", "9999-12-31", "--for", "9d"], 2, "a hundred years"),
         (["gpu", "allocate", "games", "--token", "UPPER"], 2, "as an earlier answer gave it"),

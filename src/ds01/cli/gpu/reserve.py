@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--group", help="For everybody in this group.")
 @click.option("--from", "start", metavar="TIME", help="When it begins, like 2026-12-01T08:00 (UTC); default: now.")
 @click.option("--for", "length", metavar="TIME", required=True, help="How long, like 8h or 2d.")
-@click.option("--count", type=click.IntRange(1, 4096), default=1, help="How many devices, when none are named.")
+@click.option("--count", type=click.IntRange(1, 4096), help="How many devices, when none are named.  [default: 1]")
 @click.option("--reason", help="Why.")
 @dry_run_option
 @asks
@@ -33,7 +33,7 @@ def reserve(
     group: str | None,
     start: str | None,
     length: str,
-    count: int,
+    count: int | None,
     reason: str | None,
     dry_run: bool,
     ask: Ask,
