@@ -49,7 +49,7 @@ def peer(connection: socket.socket, accepted: float) -> Peer:
     Raises:
         Refused: The process is gone, or cannot be told from another one; nobody can say who asks.
     """
-    pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    pid, uid = credentials(connection)
     if pid <= 0:
         # It is in a namespace beside ours or above it, so certainly not one of this host's.
         return Peer(pid, uid, host=False)
@@ -68,6 +68,12 @@ def peer(connection: socket.socket, accepted: float) -> Peer:
     finally:
         os.close(descriptor)
     return found
+
+
+def credentials(connection: socket.socket) -> tuple[int, int]:
+    """Return the process and the uid that opened a connection, as the kernel kept them then."""
+    pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, uid
 
 
 def boot_seconds() -> float:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +19,12 @@ from ds01.files import ensure_directory
 
 SHARED: Final = "docker.sock"
 """Name of the socket that everybody uses, as FileDescriptorName= in its unit."""
-_BACKLOG: Final = 1024
-_ACCEPTED_AT_ONCE: Final = 64
+_BACKLOG: Final = 4096
+"""As in ds01-gateway.socket; as much as the kernel allows (net.core.somaxconn)."""
 _FULL_PAUSE_S: Final = 0.2
 _USER: Final = "user-"
 
-Accepted = Callable[[socket.socket, int | None], None]
+Accepted = Callable[[Sequence[socket.socket], int | None], None]
 
 
 def user_name(uid: int) -> str:
@@ -93,7 +93,7 @@ class Listener:
         listening.setblocking(False)  # noqa: FBT003 - its only argument
 
     def accept(self, accepted: Accepted) -> None:
-        """Begin to accept: call this with each connection and the person whose socket it is."""
+        """Begin to accept: call this with the connections that were waiting and the person whose socket it is."""
         self._accepted = accepted
         self._loop.add_reader(self.socket.fileno(), self._accept)
 
@@ -105,20 +105,23 @@ class Listener:
         self.socket.close()
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
+        connections: list[socket.socket] = []
+        # All that wait: only so can be told who has how many of them.
+        while len(connections) < _BACKLOG:
             try:
                 connection, _ = self.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:
                 if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                     raise
                 # The backlog holds them; asking again at once would only burn the processor.
                 self._loop.remove_reader(self.socket.fileno())
                 self._resume = self._loop.call_later(_FULL_PAUSE_S, self._again)
-                return
+                break
             connection.setblocking(False)  # noqa: FBT003 - its only argument
-            self._accepted(connection, self._owner)
+            connections.append(connection)
+        self._accepted(connections, self._owner)
 
     def _again(self) -> None:
         self._loop.add_reader(self.socket.fileno(), self._accept)
@@ -152,6 +155,11 @@ class Sockets:
         self._accepted = accepted
         for item in self._listeners.values():
             item.accept(accepted)
+
+    @property
+    def shared(self) -> Path:
+        """Where the shared socket is, which systemd may have made. There are sockets only after `open`."""
+        return Path(self._listeners[SHARED].socket.getsockname())
 
     def path(self, uid: int) -> Path:
         """Where the socket of a person is, or would be."""

@@ -73,6 +73,7 @@ class People:
         self._nss = Workers("the user directory", _NSS_THREADS, _NSS_S)
         self._policy = Workers("the policy", 1, _NSS_S)
         self._policy_kept: tuple[float, Tables] | None = None
+        self._reading: asyncio.Task[Tables] | None = None
 
     async def person(self, uid: int) -> Person:
         """Return who a uid is. Raises Refused."""
@@ -111,9 +112,16 @@ class People:
 
     async def tables(self) -> Tables:
         """Return the tables of the policy. Raises Refused when there is no valid one."""
-        asked = time.monotonic()
-        if self._policy_kept is not None and asked - self._policy_kept[0] < _POLICY_S:
+        if self._policy_kept is not None and time.monotonic() - self._policy_kept[0] < _POLICY_S:
             return self._policy_kept[1]
+        if self._reading is None:
+            # Hundreds of connections at the same moment are one question here, too.
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+            self._reading.add_done_callback(self._has_read)
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> Tables:
+        asked = time.monotonic()
         try:
             tables = await self._policy.ask(self._tables)
         except (PolicyError, OSError, ValueError) as error:
@@ -125,6 +133,9 @@ class People:
             ) from error
         self._policy_kept = (asked, tables)
         return tables
+
+    def _has_read(self, _: asyncio.Task[Tables]) -> None:
+        self._reading = None
 
     def close(self) -> None:
         """Let go of the threads."""

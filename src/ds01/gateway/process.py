@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ds01.gateway import systemd
+from ds01.gateway.flood import Flood
 from ds01.gateway.gateway import Gateway
 from ds01.gateway.listener import Sockets
 from ds01.host.runtime import CURRENT, HOME
@@ -41,6 +42,7 @@ class Process:
         self._sockets = sockets
         self._command = command
         self._end = asyncio.Event()
+        self._flood: Flood
         self._successor: asyncio.Task[None] | None = None
         self._watchdog: asyncio.TimerHandle | None = None
 
@@ -60,12 +62,14 @@ class Process:
         loop.add_signal_handler(signal.SIGTERM, self._end.set)
         loop.add_signal_handler(signal.SIGINT, self._end.set)
         loop.add_signal_handler(signal.SIGHUP, self._hand_over)
-        self._sockets.accept(self._gateway.accepted)
+        self._flood = Flood(self._sockets.shared, self._gateway.shared.people, self._gateway.shared.audit)
+        self._sockets.accept(self._flood.before(self._gateway.accepted))
         notify("READY=1", f"MAINPID={os.getpid()}", "STATUS=serving")
         systemd.tell_predecessor(os.environ)
         following = loop.create_task(self._gateway.follow())
         await self._end.wait()
         following.cancel()
+        self._flood.end()
         await self._gateway.end_connections()
         self._gateway.close()
 
@@ -100,6 +104,7 @@ class Process:
             notify("READY=1", f"MAINPID={os.getpid()}", "STATUS=serving; the reload failed")
             return
         self._sockets.stop()
+        self._flood.end()
         if self._watchdog is not None:
             # From now on the successor has to prove that it is alive.
             self._watchdog.cancel()

@@ -113,7 +113,7 @@ class GatewayHost:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The events of a type so far."""
-        lines = self.host.sh("cat /var/log/ds01/events.jsonl").splitlines()
+        lines = self.host.sh("cat /var/log/ds01/events.jsonl 2>/dev/null || :").splitlines()
         return [event for event in map(json.loads, lines) if event["type"] == kind]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,19 @@ def test_it_listens_whatever_is_in_the_way(there: str, tmp_path: Path):
 def test_who_connects_before_anybody_is_served_waits(tmp_path: Path):
     async def main() -> list[int | None]:
         served: list[int | None] = []
+
+        def serve(connections: Sequence[socket.socket], owner: int | None) -> None:
+            for connection in connections:
+                connection.close()
+                served.append(owner)
+
         sockets = Sockets(tmp_path, tmp_path / "users")
         sockets.open({})
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(tmp_path / SHARED))
         await asyncio.sleep(0.05)
         assert served == []
-        sockets.accept(lambda connection, owner: (connection.close(), served.append(owner))[1])
+        sockets.accept(serve)
         async with asyncio.timeout(60):
             while not served:  # noqa: ASYNC110 - the sockets tell nobody
                 await asyncio.sleep(0.01)
