@@ -102,7 +102,7 @@ def converge(module: AnsibleModule) -> dict:
         "changes": outcome.changes,
         "still_wrong": outcome.problems,
         "diff": outcome.plan.diffs(Host().units),
-        "warnings": outcome.problems,
+        "warnings": [*outcome.plan.warnings(), *outcome.problems],
     }
 
 

@@ -99,6 +99,16 @@ class Cgroups:
         path = cgroup_path(name)
         return self._read_v2(self._root / path) if self.version == 2 else self._read_v1(path)  # noqa: PLR2004
 
+    def memory_needed(self, name: str) -> int:
+        """Return the bytes of a slice that are no files, which the kernel cannot just drop; 0 if it is not known."""
+        path = cgroup_path(name)
+        if self.version == 2:  # noqa: PLR2004 - the version
+            text, keys = _text(self._root / path / "memory.stat"), ("anon", "shmem")
+        else:
+            text, keys = _text(self._root / "memory" / path / "memory.stat"), ("total_rss", "total_shmem")
+        counted = dict(line.split() for line in (text or "").splitlines())
+        return sum(int(counted.get(key, 0)) for key in keys)
+
     def _read_v2(self, path: Path) -> dict[str, float | int | None]:
         controllers = set((self._root / "cgroup.controllers").read_text().split())
         values: dict[str, float | int | None] = {}

@@ -54,6 +54,8 @@ class HostState:
     """Slices that exist in the kernel, with the limits it has."""
     disks: Sequence[Disk]
     reload_pending: bool
+    memory: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Bytes in use by live slices, without files."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,6 +81,17 @@ class Push:
 
     name: str
     differences: Differences
+    memory: int = 0
+    """Bytes in use now, without files."""
+
+    @property
+    def warning(self) -> str:
+        """Say that programs may be ended, if they may: where more memory is in use than shall be allowed."""
+        _, allowed = self.differences.get("memory_max", (None, None))
+        if allowed is None or self.memory <= allowed:
+            return ""
+        use = f"{self.memory >> 20} MiB in use, {int(allowed) >> 20} MiB allowed"
+        return f"{self.name}: {use}: the kernel may end programs"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,7 +117,11 @@ class Plan:
         for push in self.pushes:
             changes = (f"{key} {_show(old)} -> {_show(new)}" for key, (old, new) in push.differences.items())
             result.append(f"set {push.name}: {', '.join(changes) or 'to what systemd has'}")
-        return result
+        return result + self.warnings()
+
+    def warnings(self) -> list[str]:
+        """Return one line for people about each live slice whose programs may be ended."""
+        return [push.warning for push in self.pushes if push.warning]
 
     def diffs(self, directory: Path) -> list[dict[str, str]]:
         """Return the changes in the form in which Ansible shows differences."""
@@ -134,7 +151,8 @@ def gather(family: type[Desired], host: Host) -> HostState:
     found = {name: cgroups.read(name) for name in cgroups.live_slices(family.top)}
     # One that ended meanwhile has read as if it had no limits.
     live = {name: values for name, values in found.items() if cgroups.exists(name)}
-    return HostState(files, sorted(leftovers), live, disks, host.reload_marker.exists())
+    memory = {name: cgroups.memory_needed(name) for name in live}
+    return HostState(files, sorted(leftovers), live, disks, host.reload_marker.exists(), memory)
 
 
 def plan(desired: Desired, state: HostState) -> Plan:
@@ -148,7 +166,10 @@ def plan(desired: Desired, state: HostState) -> Plan:
     ]
     directories = {str(Path(name).parent) for name in wanted}
     leftovers = [Removal(name) for name in state.leftovers if name not in directories]
-    pushes = wrong_in_kernel(desired, state.live)
+    pushes = [
+        dataclasses.replace(push, memory=state.memory.get(push.name, 0))
+        for push in wrong_in_kernel(desired, state.live)
+    ]
     if desired.removed and removals:
         pushes = [Push(name, {}) for name in state.live]
     # After a change of files, and also before a push without one: systemd sets a limit again only after a reload.

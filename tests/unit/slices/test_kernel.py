@@ -166,3 +166,13 @@ def test_disks_are_built_in_and_have_a_node(tmp_path: Path):
             (tmp_path / "dev" / name).touch()
     (tmp_path / "sys/block/md0/md").mkdir()
     assert [disk.path for disk in find_disks(tmp_path)] == ["/dev/md0", "/dev/nvme0n1", "/dev/sda"]
+
+
+@pytest.mark.parametrize(
+    ("marker", "folder", "prefix"), [("cgroup.controllers", "", ""), ("memory/tasks", "memory/", "total_")]
+)
+def test_memory_in_use_is_that_of_programs(tmp_path: Path, marker: str, folder: str, prefix: str):
+    stat = f"cache 9\nrss 3\nanon 5\nfile 9\nshmem 2\n{prefix}rss 5\n{prefix}shmem 2\n"
+    cgroups = tree(tmp_path, {marker: "memory\n", f"{folder}{PATH}/memory.stat": stat})
+    assert cgroups.memory_needed(NAME) == 7
+    assert cgroups.memory_needed("ds01-student-nobody.slice") == 0

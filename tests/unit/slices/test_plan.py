@@ -113,6 +113,16 @@ def test_an_expired_override_is_removed_and_its_live_slice_set():
     ]
 
 
+@pytest.mark.parametrize(("needed", "more"), [(200 * MB, []), (250 * MB, [
+    "ds01-student-bob.slice: 250 MiB in use, 200 MiB allowed: the kernel may end programs"])])  # fmt: skip
+def test_it_is_said_where_a_smaller_limit_may_end_programs(needed: int, more: list[str]):
+    live = {"ds01-student-bob.slice": {**STUDENT, "memory_max": 300 * MB}}
+    later = Slices(spec(), NOW + dt.timedelta(days=1), {})
+    todo = plan(later, state(converged(later), live, memory={"ds01-student-bob.slice": needed}))
+    assert todo.warnings() == more
+    assert planned(todo)[2:] == more
+
+
 def test_somebody_elses_files_stay():
     desired = Slices(spec(), NOW, {})
     files = converged(desired) | {
