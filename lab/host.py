@@ -18,6 +18,7 @@ _REMOVAL_SECONDS = 120.0
 # Each option has been tried against the alternatives:
 # - a private cgroup namespace: in the machine's own, the inner engine puts containers outside the tree systemd limits;
 # - no SYS_RESOURCE, and no `--privileged`: some machines do not have that capability to give;
+# - no SYS_TIME: the clock is the machine's, and already `timedatectl set-timezone` would move it;
 # - systempaths=unconfined: the inner engine writes /proc/sys for its bridge;
 # - character major 195: a test may make /dev/nvidia0; opening it then says ENXIO where permitted and EPERM where not.
 _OPTIONS = (
@@ -25,6 +26,7 @@ _OPTIONS = (
     "--cgroupns=private",
     "--cap-add=ALL",
     "--cap-drop=SYS_RESOURCE",
+    "--cap-drop=SYS_TIME",
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
     "--security-opt=systempaths=unconfined",

@@ -8,6 +8,12 @@ def test_systemd_is_up_and_no_unit_failed(lab_host):
     assert lab_host.sh("systemctl is-system-running --wait").strip() == "running"
 
 
+def test_its_clock_is_the_machines_and_stays(lab_host):
+    # To the time that it is, which is no harm where it is allowed.
+    attempt = "import time; time.clock_settime(time.CLOCK_REALTIME, time.time())"
+    assert "Operation not permitted" in lab_host.run("python3", "-c", attempt, check=False).stderr
+
+
 def test_the_memory_limit_of_a_slice_is_the_kernels(lab_host):
     lab_host.sh("mkdir -p /etc/systemd/system/probe-.slice.d")
     lab_host.write("/etc/systemd/system/probe-.slice.d/50-limits.conf", "[Slice]\nMemoryMax=50M\n")
