@@ -3,18 +3,57 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, cast
 
-from lab import host
+from lab import host, inside
 from lab.process import ROOT, LabError, run
 
 _PREFIX = "lab-test-"
 _NUMBERS = itertools.count(1)
+
+
+class _Inside:
+    """`lab/inside.py` on a host, which runs one command at a time."""
+
+    def __init__(self, host_name: str) -> None:
+        argv = ["docker", "exec", "--interactive", host_name, "python3", "-I", "-c", inside.LOAD]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._questions, self._answers = (
+            cast("IO[bytes]", pipe) for pipe in (self._process.stdin, self._process.stdout)
+        )
+        program = Path(inside.__file__).read_bytes()
+        self._ask(b"%d\n%b" % (len(program), program))
+
+    def run(self, argv: tuple[str, ...], stdin: bytes) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, or to the end of the host."""
+        self._ask(json.dumps({"argv": argv, "stdin": len(stdin)}).encode() + b"\n" + stdin)
+        if line := self._answers.readline():
+            status, *sizes = json.loads(line)
+            out, err = (self._answers.read(size).decode(errors="replace") for size in sizes)
+            return subprocess.CompletedProcess(argv, status, out, err)
+        said = self._process.communicate()[1].decode(errors="replace")
+        return subprocess.CompletedProcess(argv, self._process.returncode, "", said)
+
+    def ended(self) -> bool:
+        """Whether it answers no more."""
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        """Let it end, and wait until it has."""
+        self._process.communicate()
+
+    def _ask(self, question: bytes) -> None:
+        # Where it has ended, there is no answer either.
+        with suppress(BrokenPipeError):
+            self._questions.write(question)
+            self._questions.flush()
 
 
 class LabHost:
@@ -23,6 +62,7 @@ class LabHost:
     def __init__(self, name: str) -> None:
         """Take the host of that name, which is up."""
         self.name = name
+        self._idle: list[_Inside] = []
 
     def run(self, *argv: str, stdin: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command as root.
@@ -30,7 +70,24 @@ class LabHost:
         Raises:
             LabError: It fails, and `check` is set; what it printed is in the text.
         """
-        return run(["docker", "exec", "--interactive", self.name, *argv], stdin=stdin, check=check)
+        free = self._take()
+        done = free.run(argv, stdin)
+        self._idle.append(free)
+        if check and done.returncode != 0:
+            raise LabError(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stderr or done.stdout}".rstrip())
+        return done
+
+    def _take(self) -> _Inside:
+        # More than one only where a test runs commands side by side.
+        while self._idle:
+            if not (free := self._idle.pop()).ended():
+                return free
+        return _Inside(self.name)
+
+    def hang_up(self) -> None:
+        """Leave nothing on the host that waits for commands."""
+        while self._idle:
+            self._idle.pop().end()
 
     def sh(self, script: str, *, check: bool = True) -> str:
         """What a shell script prints when root runs it."""
@@ -47,6 +104,7 @@ class LabHost:
 
     def reboot(self) -> None:
         """Restart the host and wait for it."""
+        self.hang_up()
         host.reboot(self.name)
 
     def play(
@@ -77,9 +135,11 @@ def fresh() -> Iterator[LabHost]:
     _remove_left_behind()
     name = f"{_PREFIX}{os.getpid()}-{next(_NUMBERS)}"
     host.up(name)
+    found = LabHost(name)
     try:
-        yield LabHost(name)
+        yield found
     finally:
+        found.hang_up()
         host.down(name)
 
 
