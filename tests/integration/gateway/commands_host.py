@@ -46,6 +46,8 @@ def equip(gateway: GatewayHost) -> None:
     links = " ".join(f"/usr/local/bin/{name}" for name in THIN)
     # Others read it here, too: the gateway's test has it where only root comes.
     host.sh(f"chmod 755 /root {CODE}; for name in {links}; do ln -sf ds01 $name; done; {IMAGE}")
+    # People cannot leave byte code there: each command of theirs would compile all it imports.
+    host.run("python3", "-m", "compileall", "-q", CODE)
     host.sh(f"install -d -o {AD} -g $(id -g {AD}) /srv/people/{AD}")
 
 
