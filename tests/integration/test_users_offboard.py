@@ -59,7 +59,8 @@ def leaving(lab_host: LabHost) -> Iterator[Leaving]:
     result = Leaving(lab_host)
     result.call(people=[ANNA, ERIN, BAKER])
     lab_host.sh(
-        "cd /home/anna; su anna -c 'umask 027; mkdir d; echo work > d/file; ln -s /etc/passwd link; "
+        # runuser begins no session, which would be there for ten seconds more.
+        "cd /home/anna; runuser anna -c 'umask 027; mkdir d; echo work > d/file; ln -s /etc/passwd link; "
         'echo two > "odd\n name"; mkfifo p; '
         "truncate -s 1G sparse; setfacl -m u:erin:r d/file; echo s > /scratch/anna/s'"
     )
@@ -194,6 +195,20 @@ def test_what_runs_is_named_and_never_stopped(leaving: Leaving):
     host.sh("timeout 60 sh -c 'until pgrep -u anna; do sleep 0.1; done'")
     assert "processes" in leaving.one(departed=["anna"], act=True, grace_days=0)["blocked"]
     host.sh("pkill -u anna")
+
+
+def test_an_open_session_is_named_and_not_waited_for(leaving: Leaving):
+    host = leaving.host
+    host.run("sh", "-c", "su anna -c 'exec sleep 600' >/dev/null 2>&1 &")
+    host.sh("timeout 60 sh -c 'until pgrep -u anna -x sleep; do sleep 0.1; done'")
+    request = json.dumps({"scratch_base": "/scratch", "departed": ["anna"]}).encode()
+    try:
+        said = host.run("timeout", "120", "python3", f"{CODE}/driver.py", stdin=request).stdout
+        assert host.run("pgrep", "-u", "anna", "-x", "sleep").stdout
+    finally:
+        host.sh("loginctl terminate-user anna; timeout 60 sh -c 'while pgrep -u anna; do sleep 0.1; done'")
+    (report,) = json.loads(said)["people"]
+    assert [session for session in report["sessions"] if session.endswith("(su)")]
 
 
 def test_what_is_mounted_in_a_home_is_not_removed(leaving: Leaving):

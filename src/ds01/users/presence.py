@@ -22,6 +22,9 @@ def sessions(uid: int) -> list[str]:
     found: list[str] = []
     directory = Path("/run/systemd/sessions")
     for path in sorted(directory.glob("*")) if directory.is_dir() else []:
+        # Beside them may be a pipe for each: to read that would be to wait for the end of the session.
+        if not path.is_file():
+            continue
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
