@@ -396,7 +396,8 @@ def test_a_rehearsal_ends_nothing_tells_nobody_and_says_each_thing_once(host: La
 
 
 def test_a_reboot_keeps_what_was_used_and_begins_the_evidence_anew(host: LabHost) -> None:
-    host.sh(f"{QUICK} back._.4801 --restart always {DEVICE}0 {SLEEP} 4991")
+    # With an init: as the host goes down, systemd waits 90 seconds for a first process that does not listen.
+    host.sh(f"{QUICK} back._.4801 --init --restart always {DEVICE}0 {SLEEP} 4991")
     assert said(go(host, "everything", 18)) == []
     assert said(go(host, "runtime", 1, 5 * 3600)) == []
     host.reboot()
