@@ -19,7 +19,7 @@ from ds01.gateway.wire import Wire
 
 _IDLE_MAX: Final = 16
 _CONNECT_S: Final = 5.0
-_ANSWER_S: Final = 110.0
+ANSWER_S: Final = 110.0
 """Seconds for an answer of the engine to a question of ours: a create on a loaded disk takes most of a minute, and our
 own commands wait 120."""
 _ANSWER_MAX: Final = 64 << 20
@@ -196,7 +196,7 @@ class Engine:
     async def ask(self, method: str, path: str, *, content: bytes = b"", headers: Headers = ()) -> Answer:
         """Send a request of ours and read the whole answer. Raises EngineGone."""
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(ANSWER_S):
                 call = await self.call(method, path, headers=headers, length=len(content), content=content)
                 try:
                     await call.answered()
@@ -204,7 +204,7 @@ class Engine:
                 finally:
                     call.finish()
         except TimeoutError as error:
-            raise EngineGone(f"no answer within {_ANSWER_S:.0f} s") from error
+            raise EngineGone(f"no answer within {ANSWER_S:.0f} s") from error
 
     async def call(
         self,

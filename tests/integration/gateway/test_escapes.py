@@ -337,11 +337,12 @@ def test_health_checks_keep_the_engine_busy_once_a_second_at_most(probe: Probe):
         "alice",
         f"docker create --name base {IMAGE} true; docker commit -c 'HEALTHCHECK --interval=2ms CMD true' base checked",
     )
-    (_, given), (_, hourly), (_, inherited) = probe.create(
+    (said, given), (_, hourly), (_, inherited) = probe.create(
         {"Healthcheck": often}, {"Healthcheck": often | {"Interval": 3_600_000_000_000}}, {"Image": "checked"}
     )
     assert given is not None
     assert given["Config"]["Healthcheck"]["Interval"] == 1_000_000_000
+    assert "it is made once a second" in said
     assert hourly is not None
     assert hourly["Config"]["Healthcheck"]["Interval"] == 3_600_000_000_000
     assert inherited is not None

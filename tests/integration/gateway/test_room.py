@@ -92,6 +92,9 @@ def test_what_people_have_is_measured_and_the_rest_refused(gateway: GatewayHost,
     # The log of a container counts; each of its lines has a frame around it.
     assert near["container box"] == 5
     assert near["container talks"] >= 1
+    assert gateway.sh("alice", "docker system df --format '{{.Type}} {{.Active}} {{.Size}}' | grep Vol") == (
+        "Local Volumes 1 8.389MB\n"
+    )
     images = {name: size for name, size in near.items() if name.startswith("image")}
     assert sorted(images.values()) == [3, 6], images
     assert told == []
@@ -129,6 +132,7 @@ def test_what_people_have_is_measured_and_the_rest_refused(gateway: GatewayHost,
         "setpriv --reuid=alice --clear-groups curl -s --unix-socket /run/gw/docker.sock http://x/ds01/v1/usage"
     ))["quotas"]["storage.docker"]  # fmt: skip
     assert quota == [sum(uses.values()), total]
+    assert "space: 8.389MB" in gateway.sh("alice", "docker rm -f box; docker volume prune -af")
 
 
 FORGE = """

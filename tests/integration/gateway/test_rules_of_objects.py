@@ -242,6 +242,13 @@ def test_numbers_that_are_none_are_answered_in_words(gateway: GatewayHost):
     assert {name: said for name, said in answers.items() if said[9:10] not in {"2", "4"}} == {}
 
 
+def test_what_nobody_has_is_removed_by_force(gateway: GatewayHost, victim: str):
+    del victim
+    said = gateway.sh("alice", "docker volume rm -f secret nothing; docker volume rm nothing")
+    assert said.splitlines() == ["secret", "nothing", "Error response from daemon: get nothing: no such volume"]
+    assert gateway.host.sh(f"docker volume inspect -f x secret._.{gateway.uid['bob']}") == "x\n"
+
+
 def test_networks_and_volumes_are_only_that(gateway: GatewayHost, victim: str):
     del victim
     uid, bob = gateway.uid["alice"], gateway.uid["bob"]

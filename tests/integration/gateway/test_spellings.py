@@ -114,12 +114,15 @@ def test_a_name_like_somebody_elses_id_is_only_a_name(gateway: GatewayHost):
 
 def test_fields_that_wait_or_keep_busy_are_held(gateway: GatewayHost):
     probe = Probe(gateway)
-    (answer, found), *_ = probe.create(
+    (answer, found), (_, endless) = probe.create(
         {"StopTimeout": 1 << 40, "MacAddress": "02:42:ac:11:00:02", "OnBuild": ["RUN x"],
-         "HostConfig": {"KernelMemory": 1, "ContainerIDFile": "/etc/x", "OomScoreAdj": 5000, "Isolation": "hyperv"}}
+         "HostConfig": {"KernelMemory": 1, "ContainerIDFile": "/etc/x", "OomScoreAdj": 5000, "Isolation": "hyperv"}},
+        {"StopTimeout": -1},
     )  # fmt: skip
     assert found is not None, answer
-    assert found["Config"]["StopTimeout"] == 60
+    assert endless is not None
+    assert found["Config"]["StopTimeout"] == endless["Config"]["StopTimeout"] == 60
+    assert "--stop-timeout 1099511627776 is not offered" in answer
     assert "02:42:ac:11:00:02" not in json.dumps(found)
     assert not found["Config"].get("OnBuild")
     assert found["HostConfig"]["OomScoreAdj"] == 1000

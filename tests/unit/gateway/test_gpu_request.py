@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ds01.allocator.request import Request
 from ds01.cdi.spec import qualified
+from ds01.gateway.engine import ANSWER_S
 from ds01.gateway.gpu_request import VISIBLE, Asked, Wish, cuda, judge, loader, read_wait
-from ds01.gateway.handlers.gpus import as_asked
+from ds01.gateway.handlers.gpus import as_asked, patience
 from ds01.gateway.refusals import Refused
 from ds01.reconcile import labels
 
@@ -269,3 +270,15 @@ def test_a_wait_is_a_duration_with_a_unit(value: str):
         read_wait(value)
     assert "null" not in (refused.value.fix or ""), "a label has none"
     assert read_wait("10m") == 600
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "seconds"), [(None, None, 10), (None, 60, 60), (None, 0, 0), ("30", 60, 30), ("0", 60, 0)]
+)
+def test_a_restart_gives_a_program_the_time_that_was_asked_for(asked: str | None, own: int | None, seconds: int):
+    assert patience(asked, own) == seconds
+
+
+@pytest.mark.parametrize("asked", ["-1", "7200"])
+def test_a_restart_without_an_end_ends_before_the_engine_is_given_up(asked: str):
+    assert 60 < patience(asked, None) < ANSWER_S

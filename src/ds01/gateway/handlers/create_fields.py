@@ -249,8 +249,9 @@ def _device_requests(value: list[dict[str, Any]], draft: Draft) -> None:
 
 
 def _health(value: dict[str, Any], draft: Draft) -> dict[str, Any]:
-    del draft
     # 0 is the engine's own interval, or the image's.
+    if any(0 < (value.get(name) or 0) < _CHECK_LEAST for name in _CHECK_INTERVALS):
+        draft.soften("a health check more often than once a second", "it is made once a second")
     return {
         name: max(given, _CHECK_LEAST) if name in _CHECK_INTERVALS and given else given for name, given in value.items()
     }
@@ -266,8 +267,13 @@ def beside_image(given: dict[str, Any] | None, image: dict[str, Any] | None, dra
 
 
 def _stop_timeout(value: int, draft: Draft) -> int:
-    del draft
-    return min(max(value, 0), _STOP_TIMEOUT_MAX)
+    # Negative is without end.
+    if 0 <= value <= _STOP_TIMEOUT_MAX:
+        return value
+    draft.soften(
+        f"--stop-timeout {value}", f"it became {_STOP_TIMEOUT_MAX}; `docker stop -t SECONDS` gives as much as you want"
+    )
+    return _STOP_TIMEOUT_MAX
 
 
 _DEVICE: Final = record({"PathOnHost": text, "PathInContainer": text, "CgroupPermissions": text})

@@ -14,7 +14,7 @@ from ds01.allocator.request import Request
 from ds01.cdi.spec import qualified, token_of
 from ds01.gateway import gpu_request, target
 from ds01.gateway.conversation import Gone
-from ds01.gateway.engine import EngineGone
+from ds01.gateway.engine import ANSWER_S, EngineGone
 from ds01.gateway.exchange import Exchange
 from ds01.gateway.gpu_request import WAIT
 from ds01.gateway.handlers.create_fields import Draft
@@ -25,7 +25,7 @@ from ds01.reconcile import labels
 
 _STOP_S: Final = 10
 """The engine's own."""
-_STOP_MOST_S: Final = 20
+_STOP_MOST_S: Final = int(ANSWER_S) - 10
 """Of a restart: below the time in which the engine must answer."""
 _RUNS: Final = frozenset({204, 304})
 
@@ -112,8 +112,8 @@ async def started(
         return await forward(action, query)
     person = exchange.caller.person
     if action == "restart":
-        patience = ("t", str(_patience(exchange, found)))
-        query = [*((name, value) for name, value in query if name != "t"), patience]
+        seconds = patience(exchange.parameter("t"), (found.get("Config") or {}).get("StopTimeout"))
+        query = [*((name, value) for name, value in query if name != "t"), ("t", str(seconds))]
         if not (found.get("HostConfig") or {}).get("AutoRemove"):
             # In two steps: its end, which the reconciler sees, comes before its start in the ledger.
             path = target.build(await exchange.version(), ["containers", str(found["Id"]), "stop"], query)
@@ -170,11 +170,15 @@ def _wait(found: Mapping[str, Any]) -> int | None:
         return None
 
 
-def _patience(exchange: Exchange, found: Mapping[str, Any]) -> int:
-    """Return the seconds between SIGTERM and SIGKILL of a restart."""
-    given = exchange.parameter("t") or str((found.get("Config") or {}).get("StopTimeout") or _STOP_S)
+def patience(asked: str | None, own: int | None) -> int:
+    """Return the seconds between SIGTERM and SIGKILL of a restart.
+
+    Args:
+        asked: The parameter of the request.
+        own: The container's own time, where it has one.
+    """
     # Negative is without end.
-    wanted = decimal(given)
+    wanted = decimal(asked or str(_STOP_S if own is None else own))
     return _STOP_MOST_S if wanted is None else min(wanted, _STOP_MOST_S)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from ds01.gateway import fields, jsonbody, references
@@ -14,7 +15,7 @@ from ds01.gateway.refusals import Refused
 
 _PRUNE_FILTERS: Final = ("dangling", "until", "label")
 _UNKNOWN: Final = -1
-"""What the API says for a size that nobody measured: volumes are not walked for a question."""
+"""What the API says for a size that nobody has measured yet."""
 
 
 async def prune(exchange: Exchange, ownership: Ownership) -> None:
@@ -62,6 +63,7 @@ async def disk_usage(exchange: Exchange, ownership: Ownership) -> None:
         row for row in (await engine.get("containers", "json", query=query)).json()
         if ownership.owner("container", str(row["Id"]), "") == uid
     ]  # fmt: skip
+    used = Counter(mount.get("Name") for row in containers for mount in row.get("Mounts") or [])
     answer: dict[str, Any] = {}
     if "image" in wanted:
         rows = await _own_images(exchange, [("shared-size", "1")])
@@ -75,7 +77,11 @@ async def disk_usage(exchange: Exchange, ownership: Ownership) -> None:
     if "container" in wanted:
         answer["Containers"] = [to_owner(exchange, row, fields.CONTAINER) for row in containers]
     if "volume" in wanted:
-        answer["Volumes"] = [await _volume(exchange, name) for _, name in ownership.owned("volume", uid)]
+        sizes = await ownership.volume_sizes(uid)
+        answer["Volumes"] = [
+            await _volume(exchange, name, {"Size": sizes.get(name, _UNKNOWN), "RefCount": used[name]})
+            for _, name in ownership.owned("volume", uid)
+        ]
     if "build-cache" in wanted:
         answer |= {"BuildCache": [], "BuilderSize": 0}
     await exchange.answer(200, jsonbody.write(answer))
@@ -87,10 +93,10 @@ async def _own_images(exchange: Exchange, query: list[tuple[str, str]]) -> list[
     return [row for row in rows if Image("", "", row).own(uid)]
 
 
-async def _volume(exchange: Exchange, name: str) -> dict[str, Any]:
+async def _volume(exchange: Exchange, name: str, usage: dict[str, int]) -> dict[str, Any]:
     found = (await exchange.engine.get("volumes", name)).json()
     shown: dict[str, Any] = to_owner(exchange, found, fields.VOLUME)
-    return shown | {"UsageData": {"Size": _UNKNOWN, "RefCount": _UNKNOWN}}
+    return shown | {"UsageData": usage}
 
 
 def _alone(row: dict[str, Any]) -> int:

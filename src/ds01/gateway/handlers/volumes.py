@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any, Final
 
 from ds01.engine import owners
 from ds01.gateway import fields, jsonbody, names, target
 from ds01.gateway.exchange import Exchange
+from ds01.gateway.handlers import images
 from ds01.gateway.handlers.common import (
     labels,
     name_filter,
@@ -122,7 +124,14 @@ async def inspect(exchange: Exchange, ownership: Ownership) -> None:
 
 async def remove(exchange: Exchange, ownership: Ownership) -> None:
     """Remove a volume of the caller's."""
-    engine_name, _ = await ownership.resolve("volume", exchange.names[0], exchange.caller.uid)
+    try:
+        engine_name, _ = await ownership.resolve("volume", exchange.names[0], exchange.caller.uid)
+    except Refused as refusal:
+        # Whoever forces wants it gone, and the engine is content when it is.
+        if refusal.status != HTTPStatus.NOT_FOUND or exchange.parameter("force") not in images.TRUE:
+            raise
+        await exchange.answer(HTTPStatus.NO_CONTENT, b"")
+        return
     head = await exchange.forward(
         segments(exchange, engine_name), exchange.query, shown=shown(exchange, engine_name, exchange.names[0])
     )
@@ -134,10 +143,11 @@ async def prune(exchange: Exchange, ownership: Ownership) -> None:
     """Remove the caller's volumes that nothing uses: those without a name, or all with `all`."""
     uid = exchange.caller.uid
     filters = read_filters(exchange, "all", "label", "label!")
-    everything = bool({"true", "1"}.intersection(filters.pop("all", [])))
+    everything = bool(images.TRUE.intersection(filters.pop("all", [])))
     query = with_filters([], {"dangling": ["true"], **({"label": filters["label"]} if "label" in filters else {})})
     answer = await exchange.engine.get("volumes", query=query)
-    deleted = []
+    sizes = await ownership.volume_sizes(uid)
+    deleted, freed = [], 0
     for row in (json.loads(answer.content).get("Volumes") or []) if answer.ok else []:
         name = row["Name"]
         anonymous = names.ENGINE_ID.fullmatch(owners.short(name, uid)) is not None
@@ -147,7 +157,8 @@ async def prune(exchange: Exchange, ownership: Ownership) -> None:
         if (await exchange.engine.ask("DELETE", path)).ok:
             await ownership.removed("volume", name)
             deleted.append(owners.short(name, uid))
-    await exchange.answer(200, jsonbody.write({"VolumesDeleted": deleted, "SpaceReclaimed": 0}) + b"\n")
+            freed += sizes.get(name, 0)
+    await exchange.answer(200, jsonbody.write({"VolumesDeleted": deleted, "SpaceReclaimed": freed}) + b"\n")
 
 
 def _seen(exchange: Exchange, row: dict[str, Any]) -> dict[str, Any]:
