@@ -45,8 +45,7 @@ integration: $(READY) ## Test against a real engine and a real systemd
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile tests/integration
 
 e2e: $(READY) ## Test whole hosts, from nothing to reboot (SCENARIO=default: only that one)
-	@failed=; $(if $(SCENARIO),,$(BIN)/pytest --numprocesses=2 --dist=loadfile tests/e2e || failed=yes;) \
-	$(BIN)/python -m lab test $(SCENARIO) && test -z "$$failed"
+	@$(BIN)/python -m lab test $(or $(SCENARIO),--beside '$(BIN)/pytest tests/e2e --color=no')
 
 bench: $(READY) ## Measure against baselines in the same run
 	$(BIN)/pytest --capture=no tests/bench/bench_*.py

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("image", help="build the host image, or say which one is there")
     sub = verbs.add_parser("test", help="run Molecule's scenarios")
     sub.add_argument("scenarios", nargs="*", help="which (default: all)")
+    sub.add_argument("--beside", default="", metavar="COMMAND", help="a command to run beside them, from the beginning")
     verbs.add_parser("release", help="stop the engine, if the lab started it and it runs nothing")
     verbs.add_parser("clean", help="remove the host images")
     verbs.add_parser("venv", help="make .venv with the pinned requirements")
@@ -65,7 +66,7 @@ def _act(arguments: argparse.Namespace) -> int:
             engine.ensure()
             print(image.ensure())
         case "test":
-            scenarios.run_all(arguments.scenarios)
+            scenarios.run_all(arguments.scenarios, arguments.beside)
         case "release":
             engine.release()
         case "venv":

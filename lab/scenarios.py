@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
-from lab.process import CACHE, ROOT, LabError, say
+from lab.process import CACHE, ROOT, LabError, run, say
 
 _STEP = re.compile(r"➜ (?P<step>\w+): (?P<what>Executing|Executed.*)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -29,27 +31,34 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
 
 
-def run_all(chosen: list[str]) -> None:
+def run_all(chosen: list[str], beside: str = "") -> None:
     """Run scenarios, two at a time, all of them when none is chosen; what fails is said at once and the others run.
 
+    Args:
+        chosen: Their names.
+        beside: A command that is run as if it were the second of them.
+
     Raises:
-        LabError: A scenario is unknown or failed.
+        LabError: A scenario is unknown or failed, or the command did.
     """
     known = names()
     for name in chosen:
         if name not in known:
             raise LabError(f"{name}: no such scenario: expected one of {', '.join(known)}")
+    # By default from the end of the alphabet: the virtual machine takes longest.
+    works = [(name, partial(_run, name)) for name in chosen or reversed(known)]
+    if beside:
+        works.insert(1, (beside, partial(_run_command, beside)))
     failed = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        # By default from the end of the alphabet: the virtual machine takes longest.
-        runs = {pool.submit(_run, name): name for name in chosen or reversed(known)}
+        runs = {pool.submit(work): name for name, work in works}
         try:
-            for run in as_completed(runs):
-                if isinstance(error := run.exception(), LabError):
+            for done in as_completed(runs):
+                if isinstance(error := done.exception(), LabError):
                     say(str(error))
-                    failed.append(runs[run])
+                    failed.append(runs[done])
                 else:
-                    run.result()
+                    done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -84,6 +93,16 @@ def _run(name: str) -> None:
         tail = "\n".join(lines[-_TAIL:])
         raise LabError(f"scenario {name} failed (exit status {process.returncode}), its last lines:\n{tail}")
     say(f"scenario {name}: passed in {time.monotonic() - started:.0f} s")
+
+
+def _run_command(command: str) -> None:
+    started = time.monotonic()
+    say(f"{command}: what it says comes at its end")
+    done = run(shlex.split(command), check=False)
+    if done.returncode != 0:
+        raise LabError(f"{command} failed (exit status {done.returncode}):\n{done.stdout}{done.stderr}")
+    last = done.stdout.rstrip().rpartition("\n")[2]
+    say(f"{command}: passed in {time.monotonic() - started:.0f} s: {last}")
 
 
 def _follow(name: str, process: subprocess.Popen[str], log: Path) -> list[str]:

@@ -61,3 +61,25 @@ def test_one_that_fails_is_said_and_the_others_run(tmp_path: Path, monkeypatch: 
     with pytest.raises(LabError, match=r"^scenarios failed: mig$"):
         scenarios.run_all(["mig", "default", "remove"])
     assert {path.stem for path in tmp_path.glob("*.ran")} == {"default", "mig", "remove"}
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_command_runs_beside_them_and_counts_as_they_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int
+):
+    begun, met = tmp_path / "begun", tmp_path / "met"
+    molecule = tmp_path / "molecule"
+    # It ends when the command has begun, and the command when it has.
+    molecule.write_text(f'#!/bin/sh\ntouch {met}\n[ "$4" != mig ] || until [ -e {begun} ]; do sleep 0.05; done\n')
+    molecule.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(scenarios, "CACHE", scenarios.ROOT / ".cache" / "test-scenarios")
+    script = f"touch {begun}; until [ -e {met} ]; do sleep 0.05; done; echo all; echo said; exit {status}"
+    command = f"sh -c '{script}'"
+    if status == 0:
+        scenarios.run_all(["mig", "default"], command)
+        assert "s: said" in capsys.readouterr().err
+    else:
+        with pytest.raises(LabError, match=r"^scenarios failed: sh -c "):
+            scenarios.run_all(["mig", "default"], command)
+        assert "failed (exit status 3):\nall\nsaid\n" in capsys.readouterr().err
