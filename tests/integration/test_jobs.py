@@ -67,6 +67,11 @@ def host(lab_host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     directory = tmp_path_factory.mktemp("play")
     lab_host.sh("useradd --create-home --shell /bin/bash al; systemctl start cron atd;"
                 "useradd --system --create-home --home-dir /var/lib/sys --shell /bin/sh sys1")  # fmt: skip
+    # Each job that cron is to run begins with a start of cron.
+    often = "/run/systemd/system/cron.service.d"
+    lab_host.sh(
+        f"mkdir -p {often}; printf '[Unit]\\nStartLimitIntervalSec=0\\n' >{often}/often.conf; systemctl daemon-reload"
+    )
     lab_host.write("/usr/local/bin/look", LOOK, 0o755)
     lab_host.write("/usr/sbin/sendmail", SENDMAIL, 0o755)
     for name, way in WAYS.items():
