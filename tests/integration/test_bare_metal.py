@@ -174,7 +174,7 @@ class Host:
     def cron(self, line: str) -> None:
         """Let al's cron run a line now: at the boot, as it believes."""
         self.lab.run("crontab", "-u", "al", "-", stdin=f"@reboot {line}\n".encode())
-        self.lab.sh("systemctl stop cron; rm -f /run/crond.reboot; systemctl start cron")
+        self.lab.sh("systemctl stop cron; rm -f /run/crond.reboot; systemctl reset-failed cron; systemctl start cron")
 
     def ask(self, agent: str, user: str = "al") -> str:
         """What an agent finds that has been running all the time."""

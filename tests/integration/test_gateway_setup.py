@@ -180,7 +180,7 @@ def test_another_version_takes_over_and_what_is_open_stays_open(gateway: Host):
 def test_nobody_else_listens_when_the_gateway_is_gone(gateway: Host):
     gateway.do("apply")
     gateway.host.sh("systemctl stop ds01-gateway.socket")
-    for again in ("true", "systemctl restart docker.service"):
+    for again in ("true", "systemctl reset-failed docker; systemctl restart docker.service"):
         gateway.host.sh(again)
         assert "Cannot connect" in gateway.host.run("docker", "ps", check=False).stderr
         assert gateway.host.sh(f"{ENGINE} inspect --format '{{{{.State.Running}}}}' one") == "true\n"

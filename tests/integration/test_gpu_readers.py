@@ -83,11 +83,11 @@ def gpu_host(lab_host: LabHost) -> Iterator[LabHost]:
     before = lab_host.sh("cat /etc/docker/daemon.json || echo '{}'")
     cdi = json.dumps({**json.loads(before), "features": {"cdi": True}})
     lab_host.write("/etc/docker/daemon.json", cdi)
-    lab_host.sh("useradd -m gpu-a; useradd -m gpu-b; systemctl restart docker.service")
+    lab_host.sh("useradd -m gpu-a; useradd -m gpu-b; systemctl reset-failed docker; systemctl restart docker.service")
     yield lab_host
     lab_host.sh(f"nvmlsim create {USUAL} --nodes; rm -f /etc/cdi/nvidia.yaml; userdel -r gpu-a; userdel -r gpu-b")
     lab_host.write("/etc/docker/daemon.json", before)
-    lab_host.sh("systemctl restart docker.service; rm -r /opt/readers")
+    lab_host.sh("systemctl reset-failed docker; systemctl restart docker.service; rm -r /opt/readers")
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ def host(lab_host: LabHost) -> Iterator[LabHost]:
     yield lab_host
     lab_host.sh(
         "docker rm --force work._.4801 raw deep >/dev/null; systemctl stop monitored 'mon-*'; userdel --remove ada;"
-        f"rm -rf {CODE} /run/ds01/monitor /var/lib/ds01/monitor /etc/docker/daemon.json; systemctl restart docker"
+        f"rm -rf {CODE} /run/ds01/monitor /var/lib/ds01/monitor /etc/docker/daemon.json;"
+        "systemctl reset-failed docker; systemctl restart docker"
     )
 
 
@@ -117,7 +118,7 @@ def test_it_outlives_the_engine(host: LabHost) -> None:
     # Processes are still seen: the kernel says in which container each is.
     assert sum(len(one["processes"]) for one in sample["devices"]) >= 1
     assert "ds01_containers_total" not in {name for name, rows in metrics(host).items() if rows}
-    host.sh("systemctl start docker.socket docker.service; docker rm --force raw deep")
+    host.sh("systemctl reset-failed docker; systemctl start docker.socket docker.service; docker rm --force raw deep")
     until(host, lambda found: found["containers"] is not None and "raw" not in str(found["containers"]))
     assert host.sh("systemctl show -P NRestarts monitored").strip() == "0"
 

@@ -125,7 +125,7 @@ def test_the_engine_going_away_is_said_and_mended(gateway: GatewayHost):
     try:
         assert "the container engine does not answer" in gateway.sh("alice", "docker ps")
     finally:
-        gateway.host.sh("systemctl start docker.socket docker.service")
+        gateway.host.sh("systemctl reset-failed docker; systemctl start docker.socket docker.service")
     assert "box" in gateway.sh("alice", "docker ps -a --format '{{.Names}}'")
     gateway.run("alice", "docker", "start", "box")
 
