@@ -4,7 +4,7 @@ The backlog of that socket is everybody's. A loop that connects and hangs up fil
 it, and then nobody gets in, root neither. So what one person has waiting at the same moment is counted where it is
 accepted, and an entry in the access list of the socket turns away whoever has too much before it takes a place in the
 backlog. How often somebody connects is no matter: who waits for each answer has one connection waiting, however fast
-the answers come. Sockets of single persons need none of this: there, only the owner waits.
+the answers come. At the sockets of single persons only the owner waits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Final
 from ds01.gateway.audit import Audit
 from ds01.gateway.gateway import CONNECTIONS_PER_USER
 from ds01.gateway.identity import credentials
-from ds01.gateway.listener import SHARED, Accepted
+from ds01.gateway.listener import SHARED
 from ds01.gateway.people import Caller, People
 from ds01.gateway.refusals import Refused
 
@@ -68,14 +68,6 @@ class Flood:
         self._supported = True
         self._write()
 
-    def before(self, accepted: Accepted) -> Accepted:
-        """Return what to call with connections: it ends those of whom is shut out, and passes on the others."""
-
-        def admit(connections: Sequence[socket.socket], owner: int | None) -> None:
-            accepted(connections if owner is not None else self._sift(connections), owner)
-
-        return admit
-
     def end(self) -> None:
         """Shut nobody out any more; a successor judges by itself."""
         for task in self._tasks.values():
@@ -86,7 +78,12 @@ class Flood:
             self._shut.clear()
             self._write()
 
-    def _sift(self, connections: Sequence[socket.socket]) -> Sequence[socket.socket]:
+    def sift(self, connections: Sequence[socket.socket]) -> Sequence[socket.socket]:
+        """Return those of the connections that are to be served, and end those of whoever is or should be shut out.
+
+        Args:
+            connections: All that were waiting at the shared socket at this moment.
+        """
         if len(connections) <= WAITING and not self._shut:
             return connections
         uids = [credentials(connection)[1] for connection in connections]

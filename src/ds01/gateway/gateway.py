@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,13 +57,12 @@ class Gateway:
         """How many are open."""
         return len(self._tasks)
 
-    def accepted(self, connections: Sequence[socket.socket], owner: int | None) -> None:
-        """Serve connections, on the socket of `owner` or on the shared one."""
+    def accepted(self, connection: socket.socket, owner: int | None) -> None:
+        """Serve a connection, on the socket of `owner` or on the shared one."""
         now = identity.boot_seconds()
-        for connection in connections:
-            task = asyncio.get_running_loop().create_task(self._connection(connection, owner, now))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.get_running_loop().create_task(self._connection(connection, owner, now))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def recall(self, sockets: Sockets) -> None:
         """Read who owns what, and let the socket of everybody who has a container listen: it may be bound into one.

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -21,10 +22,13 @@ SHARED: Final = "docker.sock"
 """Name of the socket that everybody uses, as FileDescriptorName= in its unit."""
 _BACKLOG: Final = 4096
 """As in ds01-gateway.socket; as much as the kernel allows (net.core.somaxconn)."""
+_SERVED_AT_ONCE: Final = 64
+"""Connections that begin in one turn of the loop: each is some work, and whoever was served before waits for it."""
 _FULL_PAUSE_S: Final = 0.2
 _USER: Final = "user-"
 
-Accepted = Callable[[Sequence[socket.socket], int | None], None]
+Accepted = Callable[[socket.socket, int | None], None]
+Sift = Callable[[Sequence[socket.socket]], Sequence[socket.socket]]
 
 
 def user_name(uid: int) -> str:
@@ -87,27 +91,60 @@ class Listener:
         self.name = name
         self.socket = listening
         self._accepted: Accepted
+        self._sift: Sift | None
+        self._taken: deque[socket.socket] = deque()
         self._owner = owner_of(name)
         self._loop = asyncio.get_running_loop()
         self._resume: asyncio.TimerHandle | None = None
         listening.setblocking(False)  # noqa: FBT003 - its only argument
 
-    def accept(self, accepted: Accepted) -> None:
-        """Begin to accept: call this with the connections that were waiting and the person whose socket it is."""
+    def accept(self, accepted: Accepted, sift: Sift | None = None) -> None:
+        """Begin to accept.
+
+        Args:
+            accepted: Called with each connection and the person whose socket it is.
+            sift: Is given all connections that were waiting, and returns those to be served; it closes the others.
+        """
         self._accepted = accepted
-        self._loop.add_reader(self.socket.fileno(), self._accept)
+        self._sift = sift
+        self._listen()
 
     def stop(self) -> None:
-        """Accept no more. The path stays, for whoever else listens on it."""
+        """Accept no more; what was accepted is served. The path stays, for whoever else listens on it."""
+        self._pause()
+        self.socket.close()
+        while self._taken:
+            self._accepted(self._taken.popleft(), self._owner)
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self.socket.fileno(), self._accept)
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self.socket.fileno())
         if self._resume is not None:
             self._resume.cancel()
-        self._loop.remove_reader(self.socket.fileno())
-        self.socket.close()
 
     def _accept(self) -> None:
+        # Who has how many of them can be told only when all are there.
+        self._taken.extend(self._sift(self._take(_BACKLOG)) if self._sift else self._take(_SERVED_AT_ONCE))
+        self._serve()
+
+    def _serve(self) -> None:
+        for _ in range(min(_SERVED_AT_ONCE, len(self._taken))):
+            self._accepted(self._taken.popleft(), self._owner)
+        if self._taken:
+            # Others come after them.
+            self._pause()
+            self._resume = self._loop.call_later(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._serve()
+        if not self._taken:
+            self._listen()
+
+    def _take(self, most: int) -> list[socket.socket]:
         connections: list[socket.socket] = []
-        # All that wait: only so can be told who has how many of them.
-        while len(connections) < _BACKLOG:
+        while len(connections) < most:
             try:
                 connection, _ = self.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -116,15 +153,12 @@ class Listener:
                 if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                     raise
                 # The backlog holds them; asking again at once would only burn the processor.
-                self._loop.remove_reader(self.socket.fileno())
-                self._resume = self._loop.call_later(_FULL_PAUSE_S, self._again)
+                self._pause()
+                self._resume = self._loop.call_later(_FULL_PAUSE_S, self._go_on)
                 break
             connection.setblocking(False)  # noqa: FBT003 - its only argument
             connections.append(connection)
-        self._accepted(connections, self._owner)
-
-    def _again(self) -> None:
-        self._loop.add_reader(self.socket.fileno(), self._accept)
+        return connections
 
 
 class Sockets:
@@ -150,11 +184,11 @@ class Sockets:
         for name, listening in given.items():
             self._listeners[name] = Listener(name, listening)
 
-    def accept(self, accepted: Accepted) -> None:
-        """Accept connections from now on, on these and on those to come."""
+    def accept(self, accepted: Accepted, sift: Sift) -> None:
+        """Accept connections from now on, on these and on those to come; `sift` is for the shared socket."""
         self._accepted = accepted
-        for item in self._listeners.values():
-            item.accept(accepted)
+        for name, item in self._listeners.items():
+            item.accept(accepted, sift if name == SHARED else None)
 
     @property
     def shared(self) -> Path:

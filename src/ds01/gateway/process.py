@@ -63,7 +63,7 @@ class Process:
         loop.add_signal_handler(signal.SIGINT, self._end.set)
         loop.add_signal_handler(signal.SIGHUP, self._hand_over)
         self._flood = Flood(self._sockets.shared, self._gateway.shared.people, self._gateway.shared.audit)
-        self._sockets.accept(self._flood.before(self._gateway.accepted))
+        self._sockets.accept(self._gateway.accepted, self._flood.sift)
         notify("READY=1", f"MAINPID={os.getpid()}", "STATUS=serving")
         systemd.tell_predecessor(os.environ)
         following = loop.create_task(self._gateway.follow())

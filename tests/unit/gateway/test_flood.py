@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +65,16 @@ class Door:
     def __init__(self, path: Path, known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log = Log()
         self.flood = Flood(path, known, self.log)  # type: ignore[arg-type]
-        self.entered = 0
         self._uid = 0
-        self._admit = self.flood.before(self._enter)
         monkeypatch.setattr("ds01.gateway.flood.credentials", lambda _: (1, self._uid))
 
-    def _enter(self, connections: Sequence[socket.socket], _owner: int | None) -> None:
-        self.entered += len(connections)
-        for connection in connections:
-            connection.close()
-
-    def come(self, uid: int, number: int = 1, owner: int | None = None) -> int:
+    def come(self, uid: int, number: int = 1) -> int:
         """Let connections of somebody be accepted in one go; returns how many got in."""
-        before, self._uid = self.entered, uid
-        self._admit([socket.socket() for _ in range(number)], owner)
-        return self.entered - before
+        self._uid = uid
+        admitted = self.flood.sift([socket.socket() for _ in range(number)])
+        for connection in admitted:
+            connection.close()
+        return len(admitted)
 
     async def judged(self) -> None:
         """Let what was begun come to its end."""
@@ -114,9 +109,8 @@ def test_who_has_too_many_waiting_is_shut_out_until_the_end(run: Callable[..., N
         assert door.log.said == [(f"u{ALICE}", ALICE)]
         assert attributes(path) == [ACL]
         assert path.stat().st_mode & 0o777 == 0o666
-        # What was in the backlog already; others, and her own socket, are as before.
+        # What was in the backlog already; others are as before.
         assert door.come(ALICE) == 0
-        assert door.come(ALICE, owner=ALICE) == 1
         assert door.come(BOB) == 1
         door.flood.end()
         assert attributes(path) == []
