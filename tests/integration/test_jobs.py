@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from lab.testhost import LabHost
+from tests.integration.roles import Tasks
 
 # Everything that must be as before, once it has been taken off again.
 STATE = "find /etc/pam.d /usr/share/pam-configs /var/lib/pam -type f | sort | xargs cat"
@@ -23,12 +23,7 @@ LOOK = """#!/bin/sh
 SENDMAIL = "#!/bin/sh\ncat >/home/al/mail.new && mv /home/al/mail.new /home/al/mail\n"
 
 
-def apply(host: LabHost, directory: Path, tasks: str, *arguments: str) -> str:
-    """Let the role do these tasks, and return what it printed."""
-    step = {"ansible.builtin.import_role": {"name": "logins", "tasks_from": tasks}}
-    play = {"hosts": "ds01", "gather_facts": False, "tasks": [step]}
-    (directory / "play.yml").write_text(yaml.safe_dump([play]))
-    return host.play(str(directory / "play.yml"), *arguments).stdout
+apply = Tasks("logins")
 
 
 def result(host: LabHost, path: str) -> str:

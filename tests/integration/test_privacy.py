@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from lab.testhost import LabHost
+from tests.integration.roles import Tasks
 
 CODE = "/root/privacy-test"
 ADMINS = {"users": ["root", "erin"], "groups": ["ds01-admin"]}
@@ -26,12 +26,7 @@ print(json.dumps(dataclasses.asdict(check_privacy())))
 """
 
 
-def apply(host: LabHost, directory: Path, tasks: str = "main", *, check: bool = True) -> str:
-    """Let the role do its tasks, and return what it printed."""
-    step = {"ansible.builtin.import_role": {"name": "privacy", "tasks_from": tasks}}
-    play = {"hosts": "ds01", "gather_facts": False, "vars": {"policy_resolved": {"admins": ADMINS}}, "tasks": [step]}
-    (directory / "play.yml").write_text(yaml.safe_dump([play]))
-    return host.play(str(directory / "play.yml"), check=check).stdout
+apply = Tasks("privacy", policy_resolved={"admins": ADMINS})
 
 
 def health(host: LabHost) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 
 from lab.testhost import LabHost
+from tests.integration.roles import Tasks
 
 FILE = "/etc/sysctl.d/99-zz-ds01.conf"
 COUNTED = ("fs/inotify/max_user_instances", "fs/inotify/max_user_watches", "fs/epoll/max_user_watches")
@@ -33,12 +32,7 @@ if len(sys.argv) > 2:
 RUN = "docker run {} --volume /:/host:ro ds01-lab/base chroot /host python3 /root/take.py {}"
 
 
-def apply(host: LabHost, directory: Path, tasks: str, *arguments: str) -> str:
-    """Let the role do these tasks, and return what it printed."""
-    step = {"ansible.builtin.import_role": {"name": "slices", "tasks_from": tasks}}
-    play = {"hosts": "ds01", "gather_facts": False, "tasks": [step]}
-    (directory / "play.yml").write_text(yaml.safe_dump([play]))
-    return host.play(str(directory / "play.yml"), *arguments).stdout
+apply = Tasks("slices")
 
 
 @pytest.fixture(scope="module")
